@@ -1,0 +1,115 @@
+"""One experiment of the field: ICL against its task vector, with everything chosen on prompts that are not scored.
+
+For each set of demonstrations, a task vector is read at the last arrow of a prompt that ends in a query of its own, and
+put into zero-shot prompts of the test queries (Hendel et al. 2023). The layer is the best one on selection queries.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from task_vectors.batches import answer_tokens
+from task_vectors.interventions import SweepScores, capture, continue_greedily, layer_sweep
+from task_vectors.models import LanguageModel
+from task_vectors.prompts import DEFAULT_TEMPLATE, Prompts, few_shot_prompts
+from task_vectors.tasks import Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of one task at one number of demonstrations."""
+
+    answers: pd.DataFrame  # a row per test prompt: what was asked, and what ICL and the vector answered
+    selection: SweepScores  # [B, L] on the selection prompts
+    layer: int  # chosen there
+
+
+def evaluate(
+    lm: LanguageModel,
+    task: Task,
+    n_demos: int,
+    seeds: Sequence[int],
+    *,
+    n_prompts: int = 24,
+    n_selection: int = 12,
+    queries_per_prefix: int = 4,
+    template: str = DEFAULT_TEMPLATE,
+) -> Evaluation:
+    """Score ICL and task vector on the same n_prompts test queries for each seed.
+
+    The layer is chosen once, on n_selection prompts whose queries are in no seed's test prompts.
+
+    Returns:
+        Evaluation; `answers` has a row per prompt with the columns of `test_answers`.
+    """
+    settings = {"template": template, "queries_per_prefix": queries_per_prefix}
+    held_out = few_shot_prompts(task, n_demos, n_selection, seeds[0], pool="selection", **settings)
+    layer, scores = choose_layer(lm, held_out)
+    answers = []
+    for seed in seeds:
+        prompts = few_shot_prompts(task, n_demos, n_prompts, seed, **settings)
+        keys = {"task": task.name, "category": task.category, "n_demos": n_demos, "seed": seed, "layer": layer}
+        answers.append(test_answers(lm, prompts, layer).assign(**keys))
+    return Evaluation(pd.concat(answers, ignore_index=True), scores, layer)
+
+
+def test_answers(lm: LanguageModel, prompts: Prompts, layer: int) -> pd.DataFrame:
+    """What ICL and the task vector at `layer` write for each prompt.
+
+    Columns: prefix, group and part of the query, vector_part (the part of the query that the vector was read at),
+    query, answer, demo_answers, and for each method its text (icl, vector), whether the line is exactly the answer
+    (…_right), and whether it begins with the answer as a word (…_word, the papers' next-word match).
+    """
+    # Room for the longest answer and the end of its line; a longer text is wrong already.
+    room = 1 + max(map(len, answer_tokens(lm, prompts.zero_shot_texts, prompts.completions)))
+    icl, vectors = _icl_and_vectors(lm, prompts, room)
+    zero_shot = prompts.zero_shot_texts
+    by_vector = continue_greedily(
+        lm, zero_shot, vectors=vectors[:, layer], layer=layer, max_tokens=room, shared=len(zero_shot)
+    )
+    table = pd.DataFrame(
+        {
+            "prefix": prompts.prefix,
+            "group": prompts.groups,
+            "part": prompts.parts,
+            "vector_part": [prompts.vector_parts[j] for j in prompts.prefix],
+            "query": prompts.queries,
+            "answer": prompts.answers,
+            "demo_answers": [tuple(y for _, y in demos) for demos in prompts.demos],
+            "icl": icl,
+            "vector": by_vector.texts,
+        }
+    )
+    for method in ("icl", "vector"):
+        written = list(zip(table[method], table["answer"], strict=True))
+        table[f"{method}_right"] = [text == answer for text, answer in written]
+        table[f"{method}_word"] = [begins_with_word(text, answer) for text, answer in written]
+    return table
+
+
+def begins_with_word(text: str, word: str) -> bool:
+    """Is `word` the beginning of `text`, and not just of a longer word?"""
+    return text.startswith(word) and not text[len(word) : len(word) + 1].isalnum()
+
+
+def choose_layer(lm: LanguageModel, prompts: Prompts) -> tuple[int, SweepScores]:
+    """The layer where the prompts' own vectors give most exact answers; ties go to the higher mean log-probability."""
+    vectors = capture(lm, list(prompts.vector_texts))[list(prompts.prefix)]  # [B, L, d]
+    scores = layer_sweep(lm, prompts.zero_shot_texts, vectors, prompts.completions)
+    # An exact answer more outweighs any log-probability: squash the tie-breaker below one part in B.
+    tie_breaker = torch.sigmoid(scores.log_prob.mean(0)) / len(prompts.texts)
+    return int((scores.exact.float().mean(0) + tie_breaker).argmax()), scores
+
+
+def _icl_and_vectors(lm: LanguageModel, prompts: Prompts, room: int) -> tuple[list[str], Tensor]:
+    """ICL answers [B] and, for each prompt, the vector of its prefix [B, L, d]: one run per prefix serves both."""
+    shared = len(prompts.texts) // len(prompts.vector_texts)
+    rows = []
+    for prefix, source in enumerate(prompts.vector_texts):
+        rows += [source, *prompts.texts[prefix * shared : (prefix + 1) * shared]]
+    run = continue_greedily(lm, rows, shared=shared + 1, max_tokens=room)
+    answers = [text for i, text in enumerate(run.texts) if i % (shared + 1)]
+    return answers, run.states[:: shared + 1][list(prompts.prefix)]

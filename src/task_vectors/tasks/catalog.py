@@ -1,0 +1,63 @@
+"""The named tasks: the 33 of Dong et al. (2026, Table 5) and `copy`."""
+
+from difflib import get_close_matches
+from functools import cache
+
+from task_vectors.tasks import algorithmic
+from task_vectors.tasks.lexical import read_couples, read_pairs
+from task_vectors.tasks.task import Task, bijection, bijection_name, inverse_name
+
+KNOWLEDGE = ("country_to_capital", "person_to_language", "location_to_continent", "location_to_religion")
+TRANSLATION = ("english_to_french", "english_to_italian", "english_to_spanish")
+INFLECTION = ("present_to_gerund", "present_to_past", "present_to_past_perfect", "singular_to_plural")
+GENERATED = {
+    "list_first": algorithmic.list_first,
+    "list_last": algorithmic.list_last,
+    "next_letter": algorithmic.next_letter,
+    "to_upper": algorithmic.to_upper,
+    "copy": algorithmic.copy,
+}
+
+# Derived names and the task that each is derived from.
+INVERSES = {inverse_name(name): name for name in ("next_letter", "to_upper", *TRANSLATION, *INFLECTION)}
+BIJECTIONS = {bijection_name(name): name for name in ("to_upper", *TRANSLATION, *INFLECTION)}
+
+
+def _both_ways(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(direction for name in names for direction in (name, inverse_name(name)))
+
+
+NAMES_BY_CATEGORY = {
+    "knowledge": KNOWLEDGE,
+    "algorithmic": ("list_first", "list_last", *_both_ways(("next_letter", "to_upper"))),
+    "translation": _both_ways(TRANSLATION),
+    "linguistic": (*_both_ways(INFLECTION), "antonym"),
+    "bijection": tuple(BIJECTIONS),
+    "control": ("copy",),
+}
+
+
+def list_tasks(category: str | None = None) -> list[str]:
+    """The names that get_task knows: all of them, or those of one category."""
+    if category is None:
+        return [name for names in NAMES_BY_CATEGORY.values() for name in names]
+    if category not in NAMES_BY_CATEGORY:
+        raise ValueError(f"unknown task category {category!r}: choose one of {', '.join(NAMES_BY_CATEGORY)}")
+    return list(NAMES_BY_CATEGORY[category])
+
+
+@cache
+def get_task(name: str) -> Task:
+    """The task called `name`; list_tasks() gives the names."""
+    if name in BIJECTIONS:
+        return bijection(get_task(BIJECTIONS[name]))
+    if name in INVERSES:
+        return get_task(INVERSES[name]).inverse()
+    if name in GENERATED:
+        return GENERATED[name]()
+    for category, names in NAMES_BY_CATEGORY.items():
+        if name in names:
+            return read_couples(name, category) if name == "antonym" else read_pairs(name, category)
+    close = get_close_matches(str(name), list_tasks(), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(list_tasks())}"
+    raise ValueError(f"unknown task {name!r}: {hint}")
