@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from task_vectors.batches import end_of_line_ids, tokenize
-from task_vectors.interventions import capture, continue_greedily, inject, layer_edits, layer_sweep
+from task_vectors.interventions import capture, continue_greedily, inject, layer_edits, layer_sweep, unembed
 
 TEXTS = ["Example:cat → cats\nExample:dog →", "Example:a →", "Example:mouse → mice\nExample:ox → oxen\nExample:hen →"]
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
@@ -102,6 +102,10 @@ def test_shared_beginnings_change_nothing(tiny):
     texts = [demo + f"Example:{query} →" for demo in demos for query in ("dog", "a", "elephant")]
     torch.testing.assert_close(capture(tiny, texts, shared=3), capture(tiny, texts), **CLOSE)
     assert continue_greedily(tiny, texts, shared=3).texts == continue_greedily(tiny, texts).texts
+
+
+def test_unembedding_the_last_layers_state_gives_the_models_logits(tiny):
+    torch.testing.assert_close(unembed(tiny, capture(tiny, TEXTS[:1])[:, -1])[0], plain_logits(tiny, TEXTS[0]), **CLOSE)
 
 
 def test_inject_several_positions(tiny, vectors):

@@ -1,1 +1,1 @@
-"""Task vectors in in-context learning: models, tasks, prompts, interventions and measures behind the book's notebooks."""
+"""Task vectors in in-context learning: the models, tasks, prompts and interventions behind the book's notebooks."""

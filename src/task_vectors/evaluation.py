@@ -48,28 +48,39 @@ def evaluate(
     settings = {"template": template, "queries_per_prefix": queries_per_prefix}
     held_out = few_shot_prompts(task, n_demos, n_selection, seeds[0], pool="selection", **settings)
     layer, scores = choose_layer(lm, held_out)
-    answers = []
-    for seed in seeds:
-        prompts = few_shot_prompts(task, n_demos, n_prompts, seed, **settings)
-        keys = {"task": task.name, "category": task.category, "n_demos": n_demos, "seed": seed, "layer": layer}
-        answers.append(test_answers(lm, prompts, layer).assign(**keys))
-    return Evaluation(pd.concat(answers, ignore_index=True), scores, layer)
+    prompts = [few_shot_prompts(task, n_demos, n_prompts, seed, **settings) for seed in seeds]
+    tables = test_answers(lm, prompts, layer)
+    keys = {"task": task.name, "category": task.category, "n_demos": n_demos, "layer": layer}
+    answers = pd.concat(
+        [table.assign(seed=seed, **keys) for seed, table in zip(seeds, tables, strict=True)], ignore_index=True
+    )
+    return Evaluation(answers, scores, layer)
 
 
-def test_answers(lm: LanguageModel, prompts: Prompts, layer: int) -> pd.DataFrame:
-    """What ICL and the task vector at `layer` write for each prompt.
+def test_answers(lm: LanguageModel, samples: Sequence[Prompts], layer: int) -> list[pd.DataFrame]:
+    """What ICL and the task vector at `layer` write for each prompt of each sample; samples run together.
 
     Columns: prefix, group and part of the query, vector_part (the part of the query that the vector was read at),
     query, answer, demo_answers, and for each method its text (icl, vector), whether the line is exactly the answer
     (…_right), and whether it begins with the answer as a word (…_word, the papers' next-word match).
     """
+    zero_shot = [text for prompts in samples for text in prompts.zero_shot_texts]
+    completions = [text for prompts in samples for text in prompts.completions]
     # Room for the longest answer and the end of its line; a longer text is wrong already.
-    room = 1 + max(map(len, answer_tokens(lm, prompts.zero_shot_texts, prompts.completions)))
-    icl, vectors = _icl_and_vectors(lm, prompts, room)
-    zero_shot = prompts.zero_shot_texts
+    room = 1 + max(map(len, answer_tokens(lm, zero_shot, completions)))
+    icl, vectors = _icl_and_vectors(lm, samples, room)
     by_vector = continue_greedily(
         lm, zero_shot, vectors=vectors[:, layer], layer=layer, max_tokens=room, shared=len(zero_shot)
-    )
+    ).texts
+    tables, start = [], 0
+    for prompts in samples:
+        span = slice(start, start + len(prompts.texts))
+        tables.append(_table(prompts, icl[span], by_vector[span]))
+        start = span.stop
+    return tables
+
+
+def _table(prompts: Prompts, icl: list[str], by_vector: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "prefix": prompts.prefix,
@@ -80,7 +91,7 @@ def test_answers(lm: LanguageModel, prompts: Prompts, layer: int) -> pd.DataFram
             "answer": prompts.answers,
             "demo_answers": [tuple(y for _, y in demos) for demos in prompts.demos],
             "icl": icl,
-            "vector": by_vector.texts,
+            "vector": by_vector,
         }
     )
     for method in ("icl", "vector"):
@@ -104,12 +115,13 @@ def choose_layer(lm: LanguageModel, prompts: Prompts) -> tuple[int, SweepScores]
     return int((scores.exact.float().mean(0) + tie_breaker).argmax()), scores
 
 
-def _icl_and_vectors(lm: LanguageModel, prompts: Prompts, room: int) -> tuple[list[str], Tensor]:
+def _icl_and_vectors(lm: LanguageModel, samples: Sequence[Prompts], room: int) -> tuple[list[str], Tensor]:
     """ICL answers [B] and, for each prompt, the vector of its prefix [B, L, d]: one run per prefix serves both."""
-    shared = len(prompts.texts) // len(prompts.vector_texts)
+    shared = len(samples[0].texts) // len(samples[0].vector_texts)
     rows = []
-    for prefix, source in enumerate(prompts.vector_texts):
-        rows += [source, *prompts.texts[prefix * shared : (prefix + 1) * shared]]
+    for prompts in samples:
+        for prefix, source in enumerate(prompts.vector_texts):
+            rows += [source, *prompts.texts[prefix * shared : (prefix + 1) * shared]]
     run = continue_greedily(lm, rows, shared=shared + 1, max_tokens=room)
     answers = [text for i, text in enumerate(run.texts) if i % (shared + 1)]
-    return answers, run.states[:: shared + 1][list(prompts.prefix)]
+    return answers, run.states[:: shared + 1].repeat_interleave(shared, 0)

@@ -68,8 +68,7 @@ def layer_edits(lm: LanguageModel, edits: dict[int, Edit]) -> Iterator[None]:
     handles = []
     try:
         for layer, edit in edits.items():
-            if not 0 <= layer < lm.n_layers:
-                raise ValueError(f"layer {layer} is not one of 0 … {lm.n_layers - 1} of {lm.name}")
+            _check_layer(lm, layer)
             handles.append(lm.layers[layer].register_forward_hook(hook(layer, edit)))
         yield
     finally:
@@ -123,7 +122,7 @@ def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tens
 
 
 @torch.no_grad()
-def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int = 32) -> Tensor:
+def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int = 96) -> Tensor:
     """States after each layer at the last token of each text, [B, L, d]; arguments as in `continue_greedily`."""
     runs = [_prefill(lm, chunk, shared).states for chunk in chunks(texts, rows, shared)]
     return torch.cat(runs)  # [B, L, d]
@@ -138,7 +137,7 @@ def continue_greedily(
     layer: int | None = None,
     shared: int = 1,
     max_tokens: int = 8,
-    rows: int = 32,
+    rows: int = 96,
 ) -> Continuation:
     """Greedy continuations to the end of the line; vectors [B, d], if given, go in after `layer` at the last token.
 
@@ -150,6 +149,8 @@ def continue_greedily(
     """
     if (vectors is None) != (layer is None):
         raise ValueError("vectors and layer go together: give both or neither")
+    if layer is not None:
+        _check_layer(lm, layer)
     written, states = [], []  # token ids of each text; [B, L, d] of each batch
     for start, chunk in zip(range(0, len(texts), whole_runs(rows, shared)), chunks(texts, rows, shared), strict=True):
         edits = {}
@@ -189,6 +190,15 @@ def layer_sweep(
     if answers is None:
         return torch.cat(parts)  # [B, L, V]
     return SweepScores(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def unembed(lm: LanguageModel, vectors: Tensor) -> Tensor:
+    """Logits [B, V] that the model's own final norm and unembedding give for states [B, d] (the logit lens)."""
+    # After the last layer only the norm and the unembedding are left, whatever the architecture calls them.
+    any_token = torch.zeros(len(vectors), 1, dtype=torch.long, device=lm.device)
+    with layer_edits(lm, {lm.n_layers - 1: _replace_last(vectors)}):
+        return lm.model(any_token).logits[:, -1]
 
 
 def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[str] | None) -> Tensor | SweepScores:
@@ -235,6 +245,11 @@ def _score(lm: LanguageModel, logits: Tensor, tail: Tensor, real: Tensor) -> Swe
     ended = torch.isin(best[prompt, layer, after], ends)  # [B, L]
     log_prob = (word * real).sum(-1) + ending
     return SweepScores(log_prob.float(), right[..., 0], right.all(-1) & ended)
+
+
+def _check_layer(lm: LanguageModel, layer: int) -> None:
+    if not 0 <= layer < lm.n_layers:
+        raise ValueError(f"layer {layer} is not one of 0 … {lm.n_layers - 1} of {lm.name}")
 
 
 def _replace_last(vectors: Tensor) -> Edit:

@@ -1,14 +1,18 @@
 """Load a causal language model: one of two that come with pip, a Hugging Face hub id, or a local folder."""
 
+import functools
 import hashlib
 import importlib.util
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+import gguf
 import torch
 from platformdirs import user_cache_path
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -120,10 +124,7 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r} was asked for, but torch sees no CUDA GPU: use device='auto' or 'cpu'")
+    device = _usable(device)
     if name in BUNDLED:
         if revision is not None:
             raise ModelError(f"{name} comes with pip and has no revisions: leave revision out, or name a hub id")
@@ -134,11 +135,18 @@ def load_model(
         config = AutoConfig.from_pretrained(source, revision=revision)
         layer_path(config.model_type, name)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=DTYPES[dtype], use_safetensors=True
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except ModelError:
+        raise
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(_explain(name, revision, error)) from error
+    if report["missing_keys"]:  # transformers fills them with random numbers, and only logs it
+        raise ModelError(
+            f"{name} has no weights for {min(report['missing_keys'])} (of {len(report['missing_keys'])} missing in all): "
+            "the files are incomplete or belong to another architecture; fetch or save the model again"
+        )
     return LanguageModel(name, model.to(device).eval(), tokenizer)
 
 
@@ -152,6 +160,19 @@ def layer_path(model_type: str, name: str) -> str:
     return LAYER_PATHS[model_type]
 
 
+def _usable(device: str) -> str:
+    """The device that `auto` stands for, or the one asked for if torch can use it here."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {device!r} cannot be used here ({_first_line(error)}): use device='auto' or 'cpu'"
+        ) from error
+    return device
+
+
 def _converted(name: str, bundled: Bundled) -> Path:
     """The folder with the safetensors form of a GGUF from pip, made at the first call."""
     cache = Path(os.environ.get("TASK_VECTORS_CACHE") or user_cache_path("task_vectors"))
@@ -162,13 +183,16 @@ def _converted(name: str, bundled: Bundled) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     print(f"Converting {name} to safetensors, once, in {folder}", flush=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        gguf = _joined(name, bundled, parts, Path(scratch) / "model.gguf")
-        model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=gguf.name, dtype=torch.float32)
+        file = _joined(name, bundled, parts, Path(scratch) / "model.gguf").name
+        # transformers parses the file, with its 262 k tokens, anew for config, tokenizer and weights: once is enough.
+        with mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)):
+            model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=file, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=file)
         # The weights are plain float32 by now; the quantizer's mark would forbid saving them.
         model.hf_quantizer = None
         del model.config.quantization_config
         model.save_pretrained(f"{scratch}/done")
-        AutoTokenizer.from_pretrained(scratch, gguf_file=gguf.name).save_pretrained(f"{scratch}/done")
+        tokenizer.save_pretrained(f"{scratch}/done")
         try:
             os.rename(f"{scratch}/done", folder)
         except OSError:  # another process was first
@@ -211,7 +235,8 @@ def _explain(name: str, revision: str | None, error: Exception) -> str:
     where = f"{name!r}" + (f" at revision {revision!r}" if revision else "")
     if Path(name).is_dir():
         return (
-            f"the folder {where} does not hold a model in safetensors form with its config.json: {_first_line(error)}"
+            f"the folder {where} does not hold a model that loads (config.json, tokenizer and weights in safetensors "
+            f"form): {_first_line(error)}"
         )
     if "GatedRepoError" in causes:
         return f"{where} is gated: accept its terms on its hub page, then run `hf auth login`"
@@ -231,4 +256,4 @@ def _explain(name: str, revision: str | None, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @cache
 def project_root() -> Path:
-    """The folder that holds pyproject.toml, data/ and notebooks/; FileNotFoundError where the package was installed without it."""
+    """The folder with pyproject.toml, data/ and notebooks/; FileNotFoundError where the package lies without it."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "pyproject.toml").is_file():
         raise FileNotFoundError(

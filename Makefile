@@ -1,0 +1,29 @@
+# `make book` and `make test` do all set-up themselves; a second call installs nothing.
+PYTHON ?= python3
+PRESET ?= default
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PAGE := $(CURDIR)/_build/html/index.html
+# Snakemake and its rules call the tools by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: book test
+
+book: $(INSTALLED)
+	$(BIN)/snakemake --config preset=$(PRESET)
+	@echo "The book: $(PAGE)"
+	@$(BIN)/python -c 'import pathlib; print("Open it at", pathlib.Path("$(PAGE)").as_uri())'
+
+test: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/pytest
+
+# requirements-nodeps.txt: packages whose own requirements the project does without.
+$(INSTALLED): requirements.txt requirements-nodeps.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed and $(PYTHON) is %d.%d: name another one with make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@echo "Setting up .venv, which takes a few minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

@@ -1,0 +1,114 @@
+"""The `task-vectors` command. Input is checked with light imports only: a typing error costs no kernel and no wait."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from task_vectors.parameters import (
+    Parameter,
+    ParameterError,
+    check_values,
+    find_notebook,
+    parse_assignments,
+    read_parameters,
+)
+from task_vectors.paths import project_root
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _commands() -> None:
+    """Task vectors in in-context learning: work with the book's notebooks."""
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="Its name (11_high_rank_failure), its number (11) or a path.")],
+    assign: Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Set one parameter.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Values to start from: smoke, default or paper.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="Write only the executed notebook, to FILE.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the notebook's parameters and stop.")] = False,
+) -> None:
+    """Execute a notebook with other parameters; the result is a page of its own under runs/."""
+    source = find_notebook(notebook)
+    parameters = read_parameters(source)
+    if list_:
+        print(_table(parameters))
+        return
+    values = _preset_values(preset, source.stem, parameters) if preset else {}
+    values |= parse_assignments(assign or [], parameters)
+    if to is None:
+        _run_to_page(source, parameters, values)
+    else:
+        _check_target(to, source)
+        _execute(source, to, values)
+
+
+def run_key(notebook: str, values: Mapping[str, object]) -> str:
+    """The short name of a run: a digest of the notebook's name and the values of all its parameters."""
+    text = json.dumps([notebook, values], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: bad input ends with one line on stderr and exit code 2, a notebook that fails with 1."""
+    try:
+        app(args=arguments, prog_name="task-vectors")
+    except (ParameterError, FileNotFoundError) as error:
+        print(f"task-vectors: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _preset_values(preset: str, notebook: str, parameters: Mapping[str, Parameter]) -> dict[str, object]:
+    folder = project_root() / "workflow" / "presets"
+    path = folder / f"{preset}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise ParameterError(f"unknown preset {preset!r}; there are: {known}")
+    values = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(notebook) or {}
+    try:
+        return check_values(values, parameters)
+    except ParameterError as error:
+        raise ParameterError(f"preset {preset!r}, {notebook}: {error}") from None
+
+
+def _check_target(target: Path, source: Path) -> None:
+    if target.suffix != ".ipynb":
+        raise ParameterError(f"--to names the executed notebook, a file that ends in .ipynb, got {str(target)!r}")
+    if target.resolve() == source.resolve():
+        raise ParameterError(f"--to {target} would overwrite the notebook itself; name another file")
+
+
+def _run_to_page(source: Path, parameters: Mapping[str, Parameter], values: Mapping[str, object]) -> None:
+    full = {name: parameter.default for name, parameter in parameters.items()} | dict(values)
+    folder = project_root() / "runs" / source.stem / run_key(source.stem, full)
+    executed = folder / source.name
+    _execute(source, executed, values)
+    from task_vectors.standalone import write_page
+
+    (folder / "parameters.yaml").write_text(yaml.safe_dump(full, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    print(write_page(executed))
+
+
+def _execute(source: Path, target: Path, values: Mapping[str, object]) -> None:
+    from task_vectors.execution import ExecutionError, execute
+
+    try:
+        execute(source, target, values)
+    except ExecutionError as error:
+        print(f"{error.details}\ntask-vectors: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _table(parameters: Mapping[str, Parameter]) -> str:
+    rows = [("name", "type", "default", "help")]
+    rows += [(item.name, item.kind, repr(item.default), item.help) for item in parameters.values()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows)

@@ -1,0 +1,172 @@
+"""A notebook's parameters: read from its `parameters` cell without a kernel, and checked before anything runs."""
+
+import ast
+import difflib
+import io
+import json
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from task_vectors.paths import project_root
+
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+FORM = "`name: type = literal  # help` on one line, with a type out of " + ", ".join(TYPES)
+
+
+class ParameterError(ValueError):
+    """A notebook name, a parameter or a value that cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a `parameters` cell."""
+
+    name: str
+    type: str
+    default: object
+    help: str
+
+    @property
+    def kind(self) -> str:
+        """The type as an error should name it: lists say what they hold where the default tells."""
+        item = self.item_type
+        return f"{self.type} of {item}" if item else self.type
+
+    @property
+    def item_type(self) -> str | None:
+        """The one type of a list's default elements, else None."""
+        items = {type(item).__name__ for item in self.default} if self.type == "list" else set()
+        return items.pop() if len(items) == 1 and items <= TYPES.keys() else None
+
+
+def find_notebook(name: str) -> Path:
+    """The notebook called `name`: a path, a full name (`11_high_rank_failure`) or its number (`11`)."""
+    if name.endswith(".ipynb"):
+        if Path(name).is_file():
+            return Path(name)
+        raise ParameterError(f"no notebook at {name}")
+    notebooks = {path.stem: path for path in sorted((project_root() / "notebooks").glob("*.ipynb"))}
+    if name in notebooks:
+        return notebooks[name]
+    numbered = [path for stem, path in notebooks.items() if stem.split("_")[0] == name]
+    if len(numbered) == 1:
+        return numbered[0]
+    known = ", ".join(notebooks) or "none"
+    raise ParameterError(f"no notebook {name!r}{_closest(name, notebooks)}; there are: {known}")
+
+
+def read_parameters(notebook: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook by name, in the order of its one cell tagged `parameters`."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise ParameterError(f"{notebook} is not a notebook of format 4") from None
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ParameterError(f"{notebook} has {len(tagged)} cells tagged `parameters`; it must have exactly one")
+    found: dict[str, Parameter] = {}
+    for number, line in enumerate("".join(tagged[0]["source"]).splitlines(), start=1):
+        if not line.strip():
+            continue
+        parameter = _parse_line(line)
+        if parameter is None or parameter.name in found:
+            wrong = f"gives {parameter.name!r} a second time" if parameter else f"must be {FORM}"
+            raise ParameterError(f"{notebook}: line {number} of the cell tagged `parameters` {wrong}: {line.strip()}")
+        found[parameter.name] = parameter
+    return found
+
+
+def parse_assignments(assignments: Iterable[str], parameters: Mapping[str, Parameter]) -> dict[str, object]:
+    """`["n_demos=20"]` as `{"n_demos": 20}`: each text is read as the type that its parameter has, and checked."""
+    values = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ParameterError(f"{assignment!r} must be written name=value; names: {_listing(parameters)}")
+        parameter = parameters.get(name)
+        values[name] = _parse_text(text, parameter.type) if parameter else text
+    return check_values(values, parameters)
+
+
+def check_values(values: Mapping[str, object], parameters: Mapping[str, Parameter]) -> dict[str, object]:
+    """The values, each of its parameter's type; an unknown name or another type raises ParameterError."""
+    checked = {}
+    for name, value in values.items():
+        if name not in parameters:
+            hint = _closest(name, {known: parameter.kind for known, parameter in parameters.items()})
+            raise ParameterError(f"unknown parameter {name!r}{hint}; all: {_listing(parameters)}")
+        parameter = parameters[name]
+        if not _has_type(value, parameter.type):
+            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got {value!r}")
+        item_type = parameter.item_type
+        wrong = [item for item in value if not _has_type(item, item_type)] if item_type else []
+        if wrong:
+            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got the element {wrong[0]!r}")
+        checked[name] = float(value) if parameter.type == "float" else value
+    return checked
+
+
+def is_default(notebook_name: str, values: Mapping[str, object]) -> bool:
+    """Whether `values` (a notebook may pass its `globals()`) holds exactly the notebook's own defaults."""
+    parameters = read_parameters(find_notebook(notebook_name))
+    missing = sorted(parameters.keys() - values.keys())
+    if missing:
+        raise ParameterError(f"is_default needs a value for every parameter of {notebook_name}; missing: {missing}")
+    return all(values[name] == parameter.default for name, parameter in parameters.items())
+
+
+def _parse_line(line: str) -> Parameter | None:
+    try:
+        (node,) = ast.parse(line).body
+        tokens = tokenize.generate_tokens(io.StringIO(line).readline)
+        comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            return None
+        kind, default = ast.unparse(node.annotation), ast.literal_eval(node.value)
+    except (SyntaxError, ValueError, TypeError):
+        return None
+    text = comments[0].lstrip("#").strip() if comments else ""
+    if not text or kind not in TYPES or not _has_type(default, kind):
+        return None
+    return Parameter(node.target.id, kind, float(default) if kind == "float" else default, text)
+
+
+def _parse_text(text: str, kind: str) -> object:
+    """The value that a shell word stands for; a text that does not fit stays a text, which the check then refuses."""
+    try:
+        if kind in ("int", "float"):
+            return TYPES[kind](text)
+        if kind == "bool":
+            return {"true": True, "false": False}.get(text.lower(), text)
+        return _parse_list(text) if kind == "list" else text
+    except (ValueError, SyntaxError, yaml.YAMLError):
+        return text
+
+
+def _parse_list(text: str) -> object:
+    try:
+        return ast.literal_eval(text)  # reads 1e-3 as a number, which YAML 1.1 does not
+    except (ValueError, SyntaxError):
+        return yaml.safe_load(text)  # reads [antonym, copy] without quotes
+
+
+def _has_type(value: object, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "bool"
+    return isinstance(value, TYPES[kind]) or (kind == "float" and isinstance(value, int))
+
+
+def _closest(name: str, known: Mapping[str, object]) -> str:
+    best = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not best:
+        return ""
+    kind = f" ({known[best[0]]})" if isinstance(known[best[0]], str) else ""
+    return f"; did you mean {best[0]!r}{kind}?"
+
+
+def _listing(parameters: Mapping[str, Parameter]) -> str:
+    return ", ".join(f"{parameter.name} ({parameter.kind})" for parameter in parameters.values()) or "none"

@@ -1,0 +1,72 @@
+"""Intervals for accuracies of prompts that share demonstrations and pairs, and the verdict on a published finding."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval; nan where it cannot be estimated."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def clustered_mean(
+    values: np.ndarray, *clusters: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Estimate:
+    """Mean of values in [0, 1] that are correlated within clusters (prompts of one prefix, prompts of one pair).
+
+    Pigeonhole bootstrap (Owen 2007): each clustering is resampled on its own, and a value weighs as the product of its
+    clusters' counts; it errs on the wide side. Where all values are 0 or all are 1 resampling shows no spread: the
+    interval is then the exact binomial one (Clopper-Pearson) with as many trials as the smallest number of clusters.
+
+    Args:
+        values: [n]. clusters: each [n], the labels of one clustering.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    labels = [np.unique(np.asarray(c), return_inverse=True)[1] for c in clusters]
+    if values.min() == values.max() and values[0] in (0, 1):
+        n = min(label.max() + 1 for label in labels)
+        low, high = stats.binomtest(int(values[0]) * n, n).proportion_ci(level, method="exact")
+        return Estimate(float(values[0]), float(low), float(high))
+    rng = np.random.default_rng(seed)
+    weights = np.ones((draws, len(values)))
+    for label in labels:
+        size = label.max() + 1
+        weights *= rng.multinomial(size, np.full(size, 1 / size), draws)[:, label]  # [draws, n]
+    total = weights.sum(1)
+    means = (weights @ values)[total > 0] / total[total > 0]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def mean_over_units(values: np.ndarray, level: float = 0.95) -> Estimate:
+    """Mean of independent units (tasks, seeds) with Student's t interval; values that are nan are left out."""
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if len(values) < 3:
+        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def verdict(ours: Estimate, published: float) -> str:
+    """Does a published positive effect hold here?
+
+    holds: our interval lies above 0 and our estimate reaches half of the published effect; weaker: above 0 but less
+    than half; does not hold: the interval reaches 0 or below and leaves out the published effect; not estimable: it has
+    room for both 0 and the published effect, or there is none.
+    """
+    if np.isnan(ours.low):
+        return "not estimable"
+    if ours.low > 0:
+        return "holds" if ours.mean >= published / 2 else "weaker"
+    return "not estimable" if ours.high >= published else "does not hold"

@@ -1,0 +1,126 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from notebook_files import write_notebook
+
+from task_vectors import cli, parameters
+
+PARAMETERS = "n: int = 1  # how many\nname: str = 'a'  # what it is called"
+CELLS = ("# Work", "import sys\nprint(n, name)\nprint('a noise', file=sys.stderr)", "# End", "assert n < 5, 'too many'")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    for module in (cli, parameters):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    write_notebook(tmp_path / "notebooks" / "07_seven.ipynb", PARAMETERS, *CELLS)
+    presets = tmp_path / "workflow" / "presets"
+    presets.mkdir(parents=True)
+    (presets / "smoke.yaml").write_text("07_seven: {n: 2, name: small}\n")
+    (presets / "wrong.yaml").write_text("07_seven: {n: many}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(project, capfd):
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["run", *map(str, arguments)])
+        return stop.value.code, *capfd.readouterr()
+
+    return call
+
+
+def outputs(path):
+    cells = json.loads(path.read_text())["cells"]
+    return [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["07", "-p", "m=2"], "unknown parameter 'm'"),
+        (["07", "-p", "n=two"], "parameter 'n' must be int, got 'two'"),
+        (["08"], "no notebook '08'"),
+        (["07", "--preset", "smoky"], "unknown preset 'smoky'; there are: smoke, wrong"),
+        (["07", "--preset", "wrong"], "preset 'wrong', 07_seven: parameter 'n' must be int, got 'many'"),
+        (["07", "--to", "out.html"], "that ends in .ipynb, got 'out.html'"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(run, project, arguments, message):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (project / "runs").exists()
+
+
+def test_the_source_is_never_overwritten(run, project):
+    source = project / "notebooks" / "07_seven.ipynb"
+    before = source.read_bytes()
+    code, _, err = run("07", "--to", source)
+    assert code == 2
+    assert "would overwrite the notebook itself" in err
+    assert source.read_bytes() == before
+
+
+def test_checking_loads_no_heavy_package():
+    heavy = "{'torch', 'transformers', 'papermill', 'nbformat', 'altair', 'pandas', 'numpy'}"
+    code = f"import sys, task_vectors.cli; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_list_shows_what_may_be_set(run):
+    code, out, _ = run("07", "--list")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["name", "type", "default", "help"],
+        ["n", "int", "1", "how", "many"],
+        ["name", "str", "'a'", "what", "it", "is", "called"],
+    ]
+
+
+def test_a_run_becomes_a_page_named_by_its_values(run, project):
+    code, out, err = run("07", "--preset", "smoke", "-p", "n=3")
+    assert code == 0, err
+    folder = project / "runs" / "07_seven" / cli.run_key("07_seven", {"n": 3, "name": "small"})
+    assert out.strip() == str(folder / "07_seven.html")
+    assert sorted(path.name for path in folder.iterdir()) == ["07_seven.html", "07_seven.ipynb", "parameters.yaml"]
+    assert yaml.safe_load((folder / "parameters.yaml").read_text()) == {"n": 3, "name": "small"}
+    assert "3 small" in (folder / "07_seven.html").read_text()
+    streams = [(output["name"], output["text"]) for output in outputs(folder / "07_seven.ipynb")]
+    assert streams == [("stdout", ["3 small\n"])]
+    assert "a noise" in err
+    finished = [line.split()[-1] for line in err.splitlines() if line.startswith("07_seven [")]
+    assert finished[-2:] == ["Work", "End"]
+    assert "[ 4/4]" in err
+
+
+def test_the_key_follows_names_and_values():
+    keys = {
+        cli.run_key("07_seven", {"n": 3, "name": "a"}),
+        cli.run_key("07_seven", {"name": "a", "n": 3}),
+        cli.run_key("07_seven", {"n": 3, "name": "b"}),
+        cli.run_key("08_eight", {"n": 3, "name": "a"}),
+    }
+    assert len(keys) == 3
+
+
+def test_a_failed_run_leaves_the_target_and_keeps_the_rest(run, tmp_path):
+    target = tmp_path / "out" / "seven.ipynb"
+    target.parent.mkdir()
+    target.write_text("an earlier result")
+    code, _, err = run("07", "--to", target, "-p", "n=7")
+    assert code == 1
+    assert target.read_text() == "an earlier result"
+    failed = target.with_name("seven.failed.ipynb")
+    assert err.splitlines()[-1] == (
+        f"task-vectors: 07_seven.ipynb, section 'End': AssertionError: too many; the notebook up to there: {failed}"
+    )
+    assert any(output["output_type"] == "error" for output in outputs(failed))
+    assert run("07", "--to", target)[0] == 0
+    assert [path.name for path in target.parent.iterdir()] == ["seven.ipynb"]
+    assert outputs(target)[0]["text"] == ["1 a\n"]

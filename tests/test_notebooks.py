@@ -1,0 +1,35 @@
+"""The notebooks as they are kept: without outputs, with a readable `parameters` cell, and presets that fit them."""
+
+import nbformat
+import pytest
+import yaml
+
+from task_vectors.parameters import check_values, read_parameters
+from task_vectors.paths import project_root
+
+NOTEBOOKS = {path.stem: path for path in sorted((project_root() / "notebooks").glob("*.ipynb"))}
+PRESETS = sorted((project_root() / "workflow" / "presets").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_a_notebook_is_kept_without_outputs(path):
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.source for cell in code if cell.outputs or cell.execution_count is not None] == []
+    assert read_parameters(path)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_fits_every_notebook(path):
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert values.keys() == NOTEBOOKS.keys()
+    for name, given in values.items():
+        check_values(given, read_parameters(NOTEBOOKS[name]))
+
+
+def test_the_default_preset_changes_nothing():
+    values = yaml.safe_load((project_root() / "workflow" / "presets" / "default.yaml").read_text(encoding="utf-8"))
+    assert not any(values.values())

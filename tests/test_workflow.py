@@ -1,0 +1,135 @@
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from notebook_files import write_notebook
+
+from task_vectors.paths import project_root
+
+sys.path.insert(0, str(project_root() / "workflow"))
+from dependencies import dependencies
+
+FILES = {
+    "src/task_vectors/__init__.py": "",
+    "src/task_vectors/paths.py": "def project_root(): ...",
+    "src/task_vectors/low.py": "x = 1",
+    "src/task_vectors/lists/__init__.py": "from .read import read",
+    "src/task_vectors/lists/read.py": (
+        "from task_vectors.paths import project_root\n"
+        "def read(name): return project_root() / 'data' / 'lists' / f'{name}.csv'"
+    ),
+    "src/task_vectors/unused.py": "from task_vectors import low",
+    "data/lists/a.csv": "x,y",
+    "data/lists/README.md": "About",
+    "data/published/table.csv": "x,y",
+    "book/index.md": "# A book",
+    "_config.yml": "title: A book",
+    "_toc.yml": "root: book/index",
+}
+PACKAGE = "src/task_vectors/__init__.py"
+LISTS = ["src/task_vectors/lists/__init__.py", "src/task_vectors/lists/read.py", "src/task_vectors/paths.py"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A small project under the real workflow, with a stand-in for the slow jupyter-book."""
+    root = tmp_path_factory.mktemp("project")
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    shutil.copytree(project_root() / "workflow", root / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "workflow/presets/smoke.yaml").write_text("01_one: {n: 2, names: [a, b c]}")
+    (root / "workflow/presets/default.yaml").write_text("01_one: {n: 3, names: [a, b c]}")
+    parameters = "n: int = 1  # how many\nnames: list = ['z']  # which"
+    write_notebook(root / "notebooks/01_one.ipynb", parameters, "%pwd", "if n > 5:\n    import task_vectors.lists")
+    write_notebook(root / "notebooks/02_two.ipynb", parameters, "if n > 5:\n    from task_vectors import low", "n")
+    builder = root / "bin" / "jupyter-book"
+    builder.parent.mkdir()
+    builder.write_text("#!/bin/sh\nmkdir -p _build/html && echo built > _build/html/index.html\n")
+    builder.chmod(0o755)
+    return root
+
+
+@pytest.fixture(scope="module")
+def snakemake(project):
+    tools = Path(sys.executable).parent
+
+    def call(*arguments, preset="smoke", code=0):
+        command = [tools / "snakemake", *arguments, "--config", f"preset={preset}"]
+        path = f"{project / 'bin'}:{tools}:/usr/bin:/bin"
+        environment = {"PATH": path, "HOME": str(project)}
+        result = subprocess.run(command, cwd=project, env=environment, text=True, capture_output=True)
+        assert result.returncode == code, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def built(snakemake):
+    return snakemake()
+
+
+def planned(output):
+    """The files that a dry run would make."""
+    return set(re.findall(r"^ +output: (.+)$", output, flags=re.MULTILINE))
+
+
+def test_the_closure_follows_imports_and_data(project):
+    assert dependencies("notebooks/01_one.ipynb", root=project) == ["data/lists/a.csv", PACKAGE, *LISTS]
+    assert dependencies("notebooks/02_two.ipynb", root=project) == [PACKAGE, "src/task_vectors/low.py"]
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import importlib\nimportlib.import_module('task_vectors.low')", "src/task_vectors/low.py"),
+        ("open('data/published/table.csv')", "data/published/table.csv"),
+        ("open(f'data/lists/{1}.csv')", "data/lists/a.csv"),
+        ("data = root() / 'data'\nother = data / 'lists'", "data/published/table.csv"),
+    ],
+)
+def test_the_closure_reads_names_in_texts(project, code, found):
+    (project / "probe.py").write_text(code)
+    assert found in dependencies("probe.py", root=project)
+
+
+def test_the_closure_leaves_out_what_is_not_there(project):
+    code = "'task_vectors.nowhere'\n'task_vectors, as prose'\nopen('data/nowhere/a.csv')\n1 / 2"
+    (project / "probe.py").write_text(code)
+    assert dependencies("probe.py", root=project) == [PACKAGE]
+
+
+def test_the_workflow_makes_the_book_and_shows_progress(built, project):
+    assert (project / "_build/html/index.html").read_text() == "built\n"
+    assert re.search(r"^02_two \[ 3/3\] +[\d.]+ s", built, flags=re.MULTILINE)
+    assert "01_one [ 4/4]" in (project / "executed/.logs/01_one.log").read_text()
+    assert "n = 2\\n" in (project / "executed/01_one.ipynb").read_text()
+    assert '\\"b c\\"' in (project / "executed/01_one.ipynb").read_text()
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(
+    ("changed", "preset", "remade"),
+    [
+        (["src/task_vectors/unused.py", "data/published/table.csv", "data/lists/README.md"], "smoke", set()),
+        (["src/task_vectors/lists/read.py"], "smoke", {"executed/01_one.ipynb", "_build/html/index.html"}),
+        (["book/index.md"], "smoke", {"_build/html/index.html"}),
+        ([], "default", {"executed/01_one.ipynb", "_build/html/index.html"}),
+    ],
+)
+def test_only_what_changed_is_made_again(project, snakemake, changed, preset, remade):
+    try:
+        for name in changed:
+            (project / name).write_text(FILES[name] + "\n# changed")
+        assert planned(snakemake("--dry-run", "--quiet", "host", preset=preset)) == remade
+    finally:
+        for name in changed:
+            (project / name).write_text(FILES[name])
+
+
+def test_an_unknown_preset_is_named(snakemake):
+    assert "unknown preset 'smoky'; there are: default, paper, smoke" in snakemake(preset="smoky", code=1)

@@ -1,0 +1,93 @@
+"""What a notebook or module is made from, found without running it: its task_vectors modules and its data files."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = "task_vectors"
+
+
+def dependencies(*sources: Path | str, root: Path) -> list[str]:
+    """The files below `root` that the sources rest on: imported modules, their imports, data/ paths that they name."""
+    todo, modules, data = [Path(root, source) for source in sources], set(), set()
+    while todo:
+        tree = ast.parse(_code(path := todo.pop()), filename=str(path))
+        data.update(file for named in _data_paths(tree) for file in _files(root / named))
+        found = {file for name in _module_names(tree, path, root) for file in _module_files(name, root)}
+        todo += found - modules
+        modules |= found
+    return sorted(file.relative_to(root).as_posix() for file in modules | data)
+
+
+def _code(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+    lines = "\n".join("".join(cell["source"]) for cell in cells).splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
+def _module_names(tree: ast.Module, path: Path, root: Path) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [_package_of(path, node.level, root), node.module]))
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value  # importlib.import_module("task_vectors.tasks")
+
+
+def _package_of(path: Path, level: int, root: Path) -> str:
+    """The package that a relative import of this level starts from; empty for an absolute one."""
+    return ".".join(path.parents[level - 1].relative_to(root / "src").parts) if level else ""
+
+
+def _module_files(name: str, root: Path) -> list[Path]:
+    """The file of a module of ours and the __init__.py of each package above it; none where the name is no module."""
+    if not re.fullmatch(rf"{PACKAGE}(\.\w+)*", name):
+        return []
+    parts = name.split(".")
+    stems = [root.joinpath("src", *parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return [file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
+
+
+def _data_paths(tree: ast.Module) -> Iterator[str]:
+    """Paths under data/, as a text ("data/tasks") or joined by slashes (project_root() / "data" / "tasks" / name)."""
+    inner = {id(node.left) for node in ast.walk(tree) if _is_join(node)}
+    for node in ast.walk(tree):
+        if _is_join(node) and id(node) not in inner:
+            parts = _known_parts(node)
+            if "data" in parts:
+                yield "/".join(parts[parts.index("data") :])
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"data/[\w./-]+", str(node.value)):
+            yield node.value.rstrip("/")
+
+
+def _is_join(node: ast.AST) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+
+
+def _known_parts(node: ast.AST) -> list[str]:
+    """The texts of `a / "data" / "tasks" / name`, up to the first unknown part after a known one."""
+    operands = []
+    while _is_join(node):
+        operands.insert(0, node.right)
+        node = node.left
+    parts = []
+    for operand in operands:
+        if isinstance(operand, ast.Constant) and isinstance(operand.value, str):
+            parts.append(operand.value)
+        elif parts:
+            break
+    return parts
+
+
+def _files(path: Path) -> list[Path]:
+    """The data files of a folder, or the file itself; none where there is no such path. READMEs are no data."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return [file for file in files if file.is_file() and file.suffix != ".md"]
