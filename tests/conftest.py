@@ -1,5 +1,6 @@
 """Tiny random-weight models of many architectures, made here: nothing is downloaded."""
 
+import hypothesis
 import pytest
 import torch
 import transformers
@@ -9,6 +10,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from task_vectors.models import LanguageModel
 
 torch.set_num_threads(1)  # the tiny models' layers are too small to share
+# A slow machine is no failure.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
 GROUPED = {**SHAPE, "num_key_value_heads": 2, "head_dim": 8}

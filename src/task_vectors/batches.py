@@ -91,21 +91,35 @@ class Run:
         self.cache = DynamicCache(config=lm.model.config)
         self.mask: Tensor | None = None  # [B, columns so far]
 
-    def feed(self, ids: Tensor, mask: Tensor, keep: int = 1) -> Tensor | None:
-        """Run ids [B, T] with mask [B, T] after what was fed before; logits of the last `keep` columns [B, keep, V]."""
+    def feed(self, ids: Tensor, mask: Tensor, keep: Tensor | None = None) -> Tensor | None:
+        """Run ids [B, T] with mask [B, T] after what was fed before; logits of the True columns of keep [B, T].
+
+        The logits are [tokens, V], row by row. The vocabulary is most of a short forward's cost, so only the states
+        that are asked for go through it, and none without `keep`.
+        """
         self.mask = mask if self.mask is None else torch.cat([self.mask, mask], 1)
-        positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # [B, T]: pads do not count
         inputs = {
             "input_ids": ids,
             "attention_mask": self.mask,
-            "position_ids": positions,
+            "position_ids": (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :],  # [B, T]: pads do not count
             "past_key_values": self.cache,
             "use_cache": True,
         }
-        if keep == 0:  # the vocabulary is most of a short forward's cost
+        if keep is None:
             self.lm.model.base_model(**inputs)
             return None
-        return self.lm.model(**inputs, logits_to_keep=keep).logits
+        head = self.lm.model.get_output_embeddings()
+        handle = head.register_forward_pre_hook(lambda _module, args: (args[0][keep][None],))  # [1, tokens, d]
+        try:
+            return self.lm.model(**inputs).logits[0]
+        finally:
+            handle.remove()
+
+    def feed_for_next(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The same for the last column: logits [B, V] of the token that comes next."""
+        keep = torch.zeros_like(ids, dtype=torch.bool)
+        keep[:, -1] = True
+        return self.feed(ids, mask, keep)
 
     def repeat(self, times: int) -> None:
         if self.mask is not None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from task_vectors.batches import answer_tokens
@@ -17,6 +16,10 @@ from task_vectors.models import LanguageModel
 from task_vectors.prompts import DEFAULT_TEMPLATE, Prompts, few_shot_prompts
 from task_vectors.tasks import Task
 
+# How an answer is judged, and the score of a sweep by which the layer is chosen for it: "right" wants exactly the
+# answer and the end of the line; "word" that the line begins with the answer as a word, the papers' next-word match.
+RULES = {"right": "exact", "word": "first_token"}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -24,7 +27,7 @@ class Evaluation:
 
     answers: pd.DataFrame  # a row per test prompt: what was asked, and what ICL and the vector answered
     selection: SweepScores  # [B, L] on the selection prompts
-    layer: int  # chosen there
+    layers: dict[str, int]  # chosen there for each rule
 
 
 def evaluate(
@@ -40,47 +43,50 @@ def evaluate(
 ) -> Evaluation:
     """Score ICL and task vector on the same n_prompts test queries for each seed.
 
-    The layer is chosen once, on n_selection prompts whose queries are in no seed's test prompts.
+    The layers are chosen once, on n_selection prompts whose queries are in no seed's test prompts.
 
     Returns:
         Evaluation; `answers` has a row per prompt with the columns of `test_answers`.
     """
     settings = {"template": template, "queries_per_prefix": queries_per_prefix}
     held_out = few_shot_prompts(task, n_demos, n_selection, seeds[0], pool="selection", **settings)
-    layer, scores = choose_layer(lm, held_out)
+    layers, scores = choose_layers(lm, held_out)
     prompts = [few_shot_prompts(task, n_demos, n_prompts, seed, **settings) for seed in seeds]
-    tables = test_answers(lm, prompts, layer)
-    keys = {"task": task.name, "category": task.category, "n_demos": n_demos, "layer": layer}
+    tables = test_answers(lm, prompts, layers)
+    keys = {"task": task.name, "category": task.category, "n_demos": n_demos}
     answers = pd.concat(
         [table.assign(seed=seed, **keys) for seed, table in zip(seeds, tables, strict=True)], ignore_index=True
     )
-    return Evaluation(answers, scores, layer)
+    return Evaluation(answers, scores, layers)
 
 
-def test_answers(lm: LanguageModel, samples: Sequence[Prompts], layer: int) -> list[pd.DataFrame]:
-    """What ICL and the task vector at `layer` write for each prompt of each sample; samples run together.
+def test_answers(lm: LanguageModel, samples: Sequence[Prompts], layers: dict[str, int]) -> list[pd.DataFrame]:
+    """What ICL and the task vector write for each prompt of each sample; samples run together.
 
     Columns: prefix, group and part of the query, vector_part (the part of the query that the vector was read at),
-    query, answer, demo_answers, and for each method its text (icl, vector), whether the line is exactly the answer
-    (…_right), and whether it begins with the answer as a word (…_word, the papers' next-word match).
+    query, answer, demo_answers; icl and vector, the texts (vector at the layer for exact answers); and icl_right,
+    icl_word, vector_right, vector_word, the verdicts by each rule, the vector at that rule's layer.
     """
     zero_shot = [text for prompts in samples for text in prompts.zero_shot_texts]
     completions = [text for prompts in samples for text in prompts.completions]
     # Room for the longest answer and the end of its line; a longer text is wrong already.
     room = 1 + max(map(len, answer_tokens(lm, zero_shot, completions)))
     icl, vectors = _icl_and_vectors(lm, samples, room)
-    by_vector = continue_greedily(
-        lm, zero_shot, vectors=vectors[:, layer], layer=layer, max_tokens=room, shared=len(zero_shot)
-    ).texts
+    by_layer = {
+        layer: continue_greedily(
+            lm, zero_shot, vectors=vectors[:, layer], layer=layer, max_tokens=room, shared=len(zero_shot)
+        ).texts
+        for layer in set(layers.values())
+    }
     tables, start = [], 0
     for prompts in samples:
         span = slice(start, start + len(prompts.texts))
-        tables.append(_table(prompts, icl[span], by_vector[span]))
+        tables.append(_table(prompts, icl[span], {rule: by_layer[layer][span] for rule, layer in layers.items()}))
         start = span.stop
     return tables
 
 
-def _table(prompts: Prompts, icl: list[str], by_vector: list[str]) -> pd.DataFrame:
+def _table(prompts: Prompts, icl: list[str], by_vector: dict[str, list[str]]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "prefix": prompts.prefix,
@@ -91,13 +97,13 @@ def _table(prompts: Prompts, icl: list[str], by_vector: list[str]) -> pd.DataFra
             "answer": prompts.answers,
             "demo_answers": [tuple(y for _, y in demos) for demos in prompts.demos],
             "icl": icl,
-            "vector": by_vector,
+            "vector": by_vector["right"],
         }
     )
-    for method in ("icl", "vector"):
-        written = list(zip(table[method], table["answer"], strict=True))
-        table[f"{method}_right"] = [text == answer for text, answer in written]
-        table[f"{method}_word"] = [begins_with_word(text, answer) for text, answer in written]
+    judges = {"right": str.__eq__, "word": begins_with_word}
+    for method, texts in (("icl", dict.fromkeys(RULES, icl)), ("vector", by_vector)):
+        for rule, judge in judges.items():
+            table[f"{method}_{rule}"] = [judge(*pair) for pair in zip(texts[rule], prompts.answers, strict=True)]
     return table
 
 
@@ -106,13 +112,16 @@ def begins_with_word(text: str, word: str) -> bool:
     return text.startswith(word) and not text[len(word) : len(word) + 1].isalnum()
 
 
-def choose_layer(lm: LanguageModel, prompts: Prompts) -> tuple[int, SweepScores]:
-    """The layer where the prompts' own vectors give most exact answers; ties go to the higher mean log-probability."""
+def choose_layers(lm: LanguageModel, prompts: Prompts) -> tuple[dict[str, int], SweepScores]:
+    """For each rule the layer where the prompts' own vectors do best; ties go to the higher mean log-probability."""
     vectors = capture(lm, list(prompts.vector_texts))[list(prompts.prefix)]  # [B, L, d]
     scores = layer_sweep(lm, prompts.zero_shot_texts, vectors, prompts.completions)
-    # An exact answer more outweighs any log-probability: squash the tie-breaker below one part in B.
-    tie_breaker = torch.sigmoid(scores.log_prob.mean(0)) / len(prompts.texts)
-    return int((scores.exact.float().mean(0) + tie_breaker).argmax()), scores
+    tie_breaker = scores.log_prob.mean(0).tolist()
+    layers = {}
+    for rule, score in RULES.items():
+        share = getattr(scores, score).float().mean(0).tolist()
+        layers[rule] = max(range(lm.n_layers), key=lambda layer, share=share: (share[layer], tie_breaker[layer]))
+    return layers, scores
 
 
 def _icl_and_vectors(lm: LanguageModel, samples: Sequence[Prompts], room: int) -> tuple[list[str], Tensor]:

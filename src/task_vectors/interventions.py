@@ -24,9 +24,9 @@ from task_vectors.batches import (
     whole_runs,
 )
 from task_vectors.models import LanguageModel
+from task_vectors.prompts import TERMINATOR
 
 Edit = Callable[[Tensor], Tensor | None]
-TERMINATOR = "\n"  # what ends a demonstration, and so an answer
 
 
 class SweepScores(NamedTuple):
@@ -209,7 +209,7 @@ def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[s
     head, head_mask = pad(lm, [ids[:-1] for ids in prompts])  # [B, T-1]
     run = Run(lm)
     if head.shape[1]:
-        run.feed(head, head_mask, keep=0)
+        run.feed(head, head_mask)
     run.repeat(L)
     last = torch.tensor([ids[-1:] for ids in prompts], device=lm.device)  # [B, 1]
     fed = torch.cat([last, tail], 1).repeat_interleave(L, 0)  # [B·L, 1+A]
@@ -224,27 +224,30 @@ def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[s
         return put
 
     with layer_edits(lm, {layer: edit(layer) for layer in range(L)}):
-        logits = run.feed(fed, mask, keep=fed.shape[1]).view(len(texts), L, fed.shape[1], -1)  # [B, L, 1+A, V]
-    return logits[:, :, 0] if answers is None else _score(lm, logits, tail, real)
+        logits = run.feed(fed, mask, mask.bool())  # [tokens, V]
+    if answers is None:
+        return logits.view(len(texts), L, -1)
+    tail, real = tail.repeat_interleave(L, 0), real.bool().repeat_interleave(L, 0)  # [B·L, A]
+    scores = _score(lm, logits, mask.bool(), tail, real)
+    return SweepScores(*(values.view(len(texts), L) for values in scores))
 
 
-def _score(lm: LanguageModel, logits: Tensor, tail: Tensor, real: Tensor) -> SweepScores:
-    """logits [B, L, 1+A, V] against the answers' tokens `tail` [B, A], of which those with real = 1 count."""
-    B, L = logits.shape[:2]
-    best, total = logits.argmax(-1), logits.logsumexp(-1)  # [B, L, 1+A]
-    target = tail[:, None, :, None].expand(B, L, -1, 1)  # [B, L, A, 1]
-    word = logits[:, :, :-1].gather(-1, target)[..., 0] - total[:, :, :-1]  # [B, L, A]
-    real = real.bool()[:, None]  # [B, 1, A]
-    right = (best[:, :, :-1] == target[..., 0]) | ~real  # [B, L, A]
+def _score(lm: LanguageModel, logits: Tensor, fed: Tensor, tail: Tensor, real: Tensor) -> SweepScores:
+    """Scores [R] of the answers `tail` [R, A], of which those with `real` count.
+
+    logits [tokens, V] belong to the True entries of `fed` [R, 1+A], row by row: the arrow, then the answer's tokens.
+    """
+    place = fed.long().flatten().cumsum(0).view(fed.shape) - 1  # [R, 1+A] row of `logits`
+    best, total = logits.argmax(-1), logits.logsumexp(-1)  # [tokens]
+    before = place[:, :-1]  # [R, A] the token that predicts each token of the answer
+    word = logits[before[real], tail[real]] - total[before[real]]
+    log_prob = torch.zeros_like(real, dtype=torch.float32).masked_scatter(real, word.float()).sum(-1)  # [R]
+    right = (best[before.clamp(max=len(best) - 1)] == tail) | ~real  # [R, A]
     # The line may end in one of several tokens ("\n", "\n\n", end of text), after each answer's own last token.
     ends = end_of_line_ids(lm, TERMINATOR)  # [E]
-    after = real.sum(-1).expand(B, L)  # [B, L]
-    prompt, layer = torch.meshgrid(*(torch.arange(n, device=logits.device) for n in (B, L)), indexing="ij")  # [B, L]
-    at_end = logits[prompt[..., None], layer[..., None], after[..., None], ends]  # [B, L, E]
-    ending = at_end.logsumexp(-1) - total[prompt, layer, after]  # [B, L]
-    ended = torch.isin(best[prompt, layer, after], ends)  # [B, L]
-    log_prob = (word * real).sum(-1) + ending
-    return SweepScores(log_prob.float(), right[..., 0], right.all(-1) & ended)
+    last = place.gather(1, real.sum(1, keepdim=True))[:, 0]  # [R]
+    log_prob += (logits[last[:, None], ends].logsumexp(-1) - total[last]).float()
+    return SweepScores(log_prob, right[:, 0], right.all(1) & torch.isin(best[last], ends))
 
 
 def _check_layer(lm: LanguageModel, layer: int) -> None:
@@ -281,15 +284,15 @@ def _prefill(lm: LanguageModel, texts: list[str], shared: int = 1, edits: dict[i
             common[start : start + shared] = [common_beginning(group, min(map(len, group)) - 1)] * shared
     run, states = Run(lm), []
     if min(common) > 0:
-        run.feed(*pad(lm, [row[:n] for row, n in zip(ids[::shared], common[::shared], strict=True)]), keep=0)
+        run.feed(*pad(lm, [row[:n] for row, n in zip(ids[::shared], common[::shared], strict=True)]))
         run.repeat(shared)
     else:
         common = [0] * len(ids)
     # An edit comes before the reading of its layer: what is read is what later layers saw.
     watch = {layer: _edit_and_read(states, (edits or {}).get(layer)) for layer in range(lm.n_layers)}
     with layer_edits(lm, watch):
-        logits = run.feed(*pad(lm, [row[n:] for row, n in zip(ids, common, strict=True)]))
-    return _Prompt(run, logits[:, -1], torch.stack(states, 1))
+        logits = run.feed_for_next(*pad(lm, [row[n:] for row, n in zip(ids, common, strict=True)]))
+    return _Prompt(run, logits, torch.stack(states, 1))
 
 
 def _edit_and_read(states: list[Tensor], edit: Edit | None) -> Edit:
@@ -316,5 +319,5 @@ def _decode(lm: LanguageModel, prompt: _Prompt, max_tokens: int) -> list[list[in
         if not going.all():
             rows, token = rows[going], token[going]
             prompt.run.select(going.nonzero()[:, 0])
-        token = prompt.run.feed(token[:, None], torch.ones_like(token[:, None]))[:, -1].argmax(-1)
+        token = prompt.run.feed_for_next(token[:, None], torch.ones_like(token[:, None])).argmax(-1)
     return written

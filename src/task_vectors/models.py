@@ -144,8 +144,8 @@ def load_model(
         raise ModelError(_explain(name, revision, error)) from error
     if report["missing_keys"]:  # transformers fills them with random numbers, and only logs it
         raise ModelError(
-            f"{name} has no weights for {min(report['missing_keys'])} (of {len(report['missing_keys'])} missing in all): "
-            "the files are incomplete or belong to another architecture; fetch or save the model again"
+            f"{name} lacks {len(report['missing_keys'])} weights, among them {min(report['missing_keys'])}: "
+            "its files are incomplete or belong to another architecture, fetch or save it again"
         )
     return LanguageModel(name, model.to(device).eval(), tokenizer)
 

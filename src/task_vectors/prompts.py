@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from task_vectors.interventions import TERMINATOR
 from task_vectors.tasks import Task
 
 DEFAULT_TEMPLATE = "Example:{x} → {y}"
+TERMINATOR = "\n"  # what ends a demonstration, and so an answer
 POOLS = ("demonstrations", "vector", "selection", "test")
 Pair = tuple[str, str]
 
@@ -67,7 +67,7 @@ def completion(template: str, answer: str) -> str:
 
 def _split_template(template: str) -> tuple[str, str]:
     head, marker, tail = template.partition("{y}")
-    if head.count("{x}") != 1 or not marker or tail or "{" in head.replace("{x}", ""):
+    if head.count("{x}") != 1 or not marker or tail or set("{}") & set(head.replace("{x}", "")):
         raise ValueError(f"a template has {{x}} once and ends in {{y}}, like {DEFAULT_TEMPLATE!r}; got {template!r}")
     # The space before the answer belongs to the answer's first token.
     return head.rstrip(" "), head[len(head.rstrip(" ")) :]
@@ -153,10 +153,13 @@ def split(task: Task, n_demos: int, seed: int) -> dict[str, list[int]]:
 def max_demos(task: Task) -> int:
     """The largest number of demonstrations for which the task's pairs still give four disjoint pools."""
     strata = _strata(task)
-    fitting = [0]
-    for n in range(1, len(task.pairs)):
-        if all(_pool_sizes(len(groups), -(-n // len(strata))) for groups in strata.values()):
-            fitting.append(n)
+    fitting = [
+        n
+        for n in range(len(task.pairs))
+        if all(_pool_sizes(len(groups), -(-n // len(strata))) for groups in strata.values())
+    ]
+    if not fitting:
+        raise ValueError(f"{task.name} has {len(set(task.groups))} pairs, too few for four disjoint pools of any size")
     return fitting[-1]
 
 

@@ -31,9 +31,7 @@ INFLECTION_EXCEPTIONS = {
 
 
 def test_every_file_is_a_task_and_every_lexical_task_has_its_file():
-    lexical_names = {
-        name for category in ("knowledge", "translation", "linguistic") for name in list_tasks(category)
-    }
+    lexical_names = {name for category in ("knowledge", "translation", "linguistic") for name in list_tasks(category)}
     derived = {get_task(name).inverse().name for name in FILES if len(set(dict(get_task(name).pairs).values())) >= 60}
     assert set(FILES) <= lexical_names
     assert lexical_names <= set(FILES) | derived
