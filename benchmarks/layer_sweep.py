@@ -34,14 +34,18 @@ RESULTS = Path(__file__).parent / "results" / "layer_sweep.csv"
 
 def main() -> None:
     lm = load_model(MODEL)
-    gemm = gemm_rate(lm)
-    rows = {"float32 matrix product [GFLOP/s]": gemm / 1e9}
+    gemm = gemm_rate(lm, torch.float32)
+    rows = {
+        "float32 matrix product [GFLOP/s]": gemm / 1e9,
+        "bfloat16 matrix product [GFLOP/s]": gemm_rate(lm, torch.bfloat16) / 1e9,
+    }
     for name, (task, with_demos, batches) in SWEEPS.items():
         rows |= {f"{name}: {key}": value for key, value in compare_sweeps(lm, gemm, task, with_demos, batches).items()}
     rows |= {f"bfloat16 capture: {key}": value for key, value in compare_dtypes(lm).items()}
     table = pd.DataFrame({"name": rows.keys(), "value": rows.values()})
     RESULTS.parent.mkdir(exist_ok=True)
-    table.assign(model=MODEL, threads=torch.get_num_threads(), **environment()).to_csv(RESULTS, index=False)
+    where = {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    table.assign(model=MODEL, **where, **environment()).to_csv(RESULTS, index=False)
     print(table.to_string(index=False, header=False, float_format=lambda value: f"{value:.4g}"))
     print(f"Written to {RESULTS}")
 
@@ -106,9 +110,9 @@ def floor(lm: LanguageModel, texts: list[str]) -> float:
     return 2 * inside * tokens + 2 * embedding.numel() * scored
 
 
-def gemm_rate(lm: LanguageModel, size: int = 2048, repeats: int = 9) -> float:
-    """Operations a second of a large float32 matrix product, where the model runs."""
-    a = torch.randn(size, size, device=lm.device)
+def gemm_rate(lm: LanguageModel, dtype: torch.dtype, size: int = 2048, repeats: int = 9) -> float:
+    """Operations a second of a large matrix product, where the model runs."""
+    a = torch.randn(size, size, device=lm.device).to(dtype)
     seconds = [timed(lm, lambda: a @ a)[0] for _ in range(repeats)]
     return 2 * size**3 / pd.Series(seconds).median()
 
