@@ -60,7 +60,9 @@ def render(notebook: nbformat.NotebookNode) -> str:
     exporter = HTMLExporter(
         template_name="lab", raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True
     )
-    tags = TagRemovePreprocessor(remove_cell_tags={"remove-cell"}, remove_input_tags={"remove-input", "hide-input"}, enabled=True)
+    tags = TagRemovePreprocessor(
+        remove_cell_tags={"remove-cell"}, remove_input_tags={"remove-input", "hide-input"}, enabled=True
+    )
     exporter.register_preprocessor(tags, enabled=True)
     html, _ = exporter.from_notebook_node(notebook)
     body, end, tail = html.rpartition("</body>")
@@ -111,7 +113,7 @@ def _glued_values(notebook: nbformat.NotebookNode) -> dict[str, object]:
             try:
                 values[record["name"]] = ast.literal_eval(text)
             except (ValueError, SyntaxError):
-                values[record["name"]] = text
+                values[record["name"]] = float(text) if text in ("nan", "inf", "-inf") else text
     return values
 
 

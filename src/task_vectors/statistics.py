@@ -14,7 +14,8 @@ class Estimate(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        # Spaces that do not break: a table's cell keeps its interval on one line.
+        return f"{self.mean:.2f}\u00a0[{self.low:.2f},\u00a0{self.high:.2f}]"
 
 
 def clustered_mean(
