@@ -28,7 +28,7 @@ SWEEPS = {  # name: task, with demonstrations, batches
     "65-token prompts": ("present_to_gerund", True, 3),
     "zero-shot prompts": ("person_to_language", False, 13),
 }
-CAPTURE_TASK, CAPTURE_BATCHES = "present_to_gerund", 13
+CAPTURE_TASK, CAPTURE_BATCHES = "present_to_gerund", 6
 RESULTS = Path(__file__).parent / "results" / "layer_sweep.csv"
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     gemm = gemm_rate(lm, torch.float32)
     rows = {
         "float32 matrix product [GFLOP/s]": gemm / 1e9,
-        "bfloat16 matrix product [GFLOP/s]": gemm_rate(lm, torch.bfloat16) / 1e9,
+        "bfloat16 matrix product [GFLOP/s]": gemm_rate(lm, torch.bfloat16, size=1024, repeats=3) / 1e9,
     }
     for name, (task, with_demos, batches) in SWEEPS.items():
         rows |= {f"{name}: {key}": value for key, value in compare_sweeps(lm, gemm, task, with_demos, batches).items()}
