@@ -1,10 +1,13 @@
 """Settings and models that the tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+from chromium import running_browser
+from playwright.sync_api import Browser
 from tiny_models import CONFIGS, tiny_model
 
 from task_vectors.models import LanguageModel, ModelError, load_model
@@ -47,6 +50,12 @@ def folder(tmp_path) -> Path:
     lm.model.save_pretrained(tmp_path / "tiny")
     lm.tokenizer.save_pretrained(tmp_path / "tiny")
     return tmp_path / "tiny"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    # Playwright runs once in a process, so all tests share it.
+    yield from running_browser()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,8 @@
-import os
-import shutil
-
 import pytest
 from nbformat import v4
 
 from task_vectors.charts import glue, use_book_charts
 from task_vectors.standalone import plain_markdown, render
-
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 
 
 def chart_html() -> str:
@@ -66,27 +61,20 @@ def test_scripts_come_only_where_they_are_needed():
     assert "<script" not in bare
 
 
-def test_the_page_draws_everything_offline(executed, tmp_path):
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None and os.environ.get("CI") != "true":
-        pytest.skip("no Chromium found")
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_draws_everything_offline(executed, tmp_path, browser):
     path = tmp_path / "page.html"
     path.write_text(render(executed), encoding="utf-8")
     requests, troubles = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda message: troubles.append(message.text))
-        page.goto(path.as_uri())
-        page.wait_for_selector("figure.tv-chart[data-ready=true]", timeout=10_000)
-        page.wait_for_selector("mjx-container svg", timeout=10_000)
-        text = page.inner_text("main")
-        width = page.evaluate("document.documentElement.scrollWidth")
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda message: troubles.append(message.text))
+    page.goto(path.as_uri())
+    page.wait_for_selector("figure.tv-chart[data-ready=true]", timeout=10_000)
+    page.wait_for_selector("mjx-container svg", timeout=10_000)
+    text = page.inner_text("main")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
     assert troubles == []
     assert "As Figure 1 shows" in text
