@@ -7,7 +7,7 @@ PAGE := $(CURDIR)/_build/html/index.html
 # Snakemake and its rules call the tools by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test
+.PHONY: book test verify fresh
 
 book: $(INSTALLED)
 	$(BIN)/snakemake --config preset=$(PRESET)
@@ -17,6 +17,14 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/pytest
+
+# Compute a stated part of every recorded result again, and compare.
+verify: $(INSTALLED)
+	$(BIN)/task-vectors verify
+
+# Compute every recorded result anew, beside the committed ones; goes on where it was interrupted.
+fresh: $(INSTALLED)
+	TASK_VECTORS_RECORDS=$(CURDIR)/runs/fresh $(BIN)/snakemake --forcerun notebook --config preset=$(PRESET)
 
 # requirements-nodeps.txt: packages whose own requirements the project does without.
 $(INSTALLED): requirements.txt requirements-nodeps.txt pyproject.toml

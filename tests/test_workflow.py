@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from notebook_files import write_notebook
 
+from task_vectors.dependencies import dependencies
 from task_vectors.paths import project_root
-
-sys.path.insert(0, str(project_root() / "workflow"))
-from dependencies import dependencies
 
 FILES = {
     "src/task_vectors/__init__.py": "",
@@ -25,6 +23,7 @@ FILES = {
     "data/lists/a.csv": "x,y",
     "data/lists/README.md": "About",
     "data/published/table.csv": "x,y",
+    "data/recorded/trial/0/a.csv": "x,y",
     "book/index.md": "# A book",
     "_config.yml": "title: A book",
     "_toc.yml": "root: book/index",
@@ -88,6 +87,7 @@ def test_the_closure_follows_imports_and_data(project):
     [
         ("import importlib\nimportlib.import_module('task_vectors.low')", "src/task_vectors/low.py"),
         ("open('data/published/table.csv')", "data/published/table.csv"),
+        ("TRIAL = Experiment('trial', version=1)", "data/recorded/trial/0/a.csv"),
         ("open(f'data/lists/{1}.csv')", "data/lists/a.csv"),
         ("data = root() / 'data'\nother = data / 'lists'", "data/published/table.csv"),
     ],

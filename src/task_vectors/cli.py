@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -19,6 +19,11 @@ from task_vectors.parameters import (
     read_parameters,
 )
 from task_vectors.paths import project_root
+
+if TYPE_CHECKING:
+    from task_vectors.records import Record
+
+RECORDS_LIMIT = 25  # megabytes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -40,7 +45,7 @@ def run(
     source = find_notebook(notebook)
     parameters = read_parameters(source)
     if list_:
-        print(_table(parameters))
+        print(_parameters_table(parameters))
         return
     values = _preset_values(preset, source.stem, parameters) if preset else {}
     values |= parse_assignments(assign or [], parameters)
@@ -49,6 +54,63 @@ def run(
     else:
         _check_target(to, source)
         _execute(source, to, values)
+
+
+@app.command()
+def records(
+    keep: Annotated[bool, typer.Option("--keep", help="Move what was computed here into data/recorded/.")] = False,
+) -> None:
+    """List the recorded results: what, when, how long, and whether the code has changed since."""
+    found = _intact_records(keep)
+    rows = [("experiment", "key", "date", "seconds", "kB", "code", "parameters")]
+    for record in found:
+        facts = record.provenance
+        code = "changed" if record.code_changed else "same"
+        shown = " ".join(f"{name}={value}" for name, value in record.parameters.items())
+        size = f"{record.size / 1e3:.0f}"
+        rows.append((record.experiment, record.key, facts["date"], f"{facts['seconds']:.0f}", size, code, shown))
+    print(_table(rows))
+    megabytes = sum(record.size for record in found) / 1e6
+    print(f"{len(found)} records, {megabytes:.1f} MB, {sum(r.provenance['seconds'] for r in found) / 60:.0f} minutes")
+    if megabytes > RECORDS_LIMIT:
+        print(f"warning: records in git should stay below {RECORDS_LIMIT} MB together", file=sys.stderr)
+
+
+@app.command()
+def verify(
+    experiment: Annotated[str | None, typer.Argument(help="Only the records of this experiment.")] = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Only where the code has changed since.")] = False,
+) -> None:
+    """Check every record's files, compute a stated part of each again, and compare."""
+    found = _intact_records()
+    names = sorted({record.experiment for record in found})
+    if experiment is not None and experiment not in names:
+        raise ParameterError(f"no records of {experiment!r}; there are: {', '.join(names) or 'none'}")
+    wanted = [record for record in found if experiment in (None, record.experiment)]
+    wanted = [record for record in wanted if record.code_changed or not changed]
+    print(f"{len(found)} records are intact; {len(wanted)} to compute in part", flush=True)
+    if not all([_verify_one(record) for record in wanted]):
+        sys.exit(1)
+
+
+def _intact_records(keep: bool = False) -> list["Record"]:
+    from task_vectors.records import RecordError, all_records, keep_records
+
+    try:
+        for folder in keep_records() if keep else ():
+            print(f"kept {folder.relative_to(project_root())}")
+        return list(all_records())
+    except RecordError as error:
+        raise ParameterError(str(error)) from None
+
+
+def _verify_one(record: "Record") -> bool:
+    comparisons = record.load_experiment().verify(record)
+    for item in comparisons:
+        verdict = "ok     " if item.agrees else "DIFFERS"
+        numbers = f"recorded {item.recorded:.6g}, computed {item.computed:.6g} (within {item.tolerance:.0e})"
+        print(f"{verdict} {record.experiment}/{record.key} {item.what}: {numbers}", flush=True)
+    return all(item.agrees for item in comparisons)
 
 
 def run_key(notebook: str, values: Mapping[str, object]) -> str:
@@ -107,8 +169,12 @@ def _execute(source: Path, target: Path, values: Mapping[str, object]) -> None:
         sys.exit(1)
 
 
-def _table(parameters: Mapping[str, Parameter]) -> str:
+def _parameters_table(parameters: Mapping[str, Parameter]) -> str:
     rows = [("name", "type", "default", "help")]
-    rows += [(item.name, item.kind, repr(item.default), item.help) for item in parameters.values()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows)
+    return _table(rows + [(item.name, item.kind, repr(item.default), item.help) for item in parameters.values()])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side; the last one is as long as it is."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join("  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows)

@@ -1,19 +1,230 @@
-"""Where and with what a result was computed."""
+"""Recorded results: what took long is computed once, kept with its provenance, and never trusted without its checksums.
 
+A record is a folder <experiment>/<key>/ with CSV tables, safetensors and provenance.json. Committed ones lie in
+data/recorded/; what this machine computed itself lies in runs/recorded/ until it is kept. The environment variable
+TASK_VECTORS_RECORDS names one folder to read and write instead of both.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
 import platform
+import shutil
 import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
-import torch
+import pandas as pd
 
+from task_vectors.dependencies import dependencies
 from task_vectors.paths import project_root
 
 PACKAGES = ("torch", "transformers", "numpy", "altair")
+PROVENANCE = "provenance.json"
+# What an experiment imports to be kept and found: no change here changes a number.
+BOOKKEEPING = ("records", "dependencies", "paths")
+
+
+class RecordError(RuntimeError):
+    """A record is damaged or edited; the message is one line that names the file and says what to do."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number of a record beside what was computed again; they agree within `tolerance` times the recorded size."""
+
+    what: str
+    recorded: float
+    computed: float
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.computed - self.recorded) <= self.tolerance * abs(self.recorded)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A long computation whose results are recorded. Defined as a constant of a module of task_vectors.
+
+    run(**parameters) gives tables (DataFrame, kept as <name>.csv) and tensors (a dict by name, kept as
+    <name>.safetensors). verify(record) computes a stated part of one record again, in seconds. `version` is raised when
+    the meaning of the results changes; `constant` is the path "module:NAME" by which a record finds its experiment.
+    """
+
+    name: str
+    version: int
+    constant: str
+    run: Callable[..., Mapping[str, object]]
+    verify: Callable[["Record"], list[Comparison]]
+
+    @property
+    def module(self) -> str:
+        return self.constant.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Record:
+    """An intact record. `from_here` tells that this very call computed it."""
+
+    folder: Path
+    provenance: Mapping[str, object]
+    from_here: bool = False
+
+    @property
+    def experiment(self) -> str:
+        return self.provenance["experiment"]
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    @property
+    def parameters(self) -> dict:
+        return self.provenance["parameters"]
+
+    @property
+    def code_changed(self) -> bool:
+        """Whether a module or data file that the experiment rests on differs from when it was computed."""
+        return source_digest(self.provenance["constant"].partition(":")[0]) != self.provenance["source"]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.folder.iterdir())
+
+    def table(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+    def tensors(self, name: str) -> dict:
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / f"{name}.safetensors")
+
+    def load_experiment(self) -> Experiment:
+        """The experiment's constant, found by import; only names inside task_vectors are imported."""
+        module, _, name = self.provenance["constant"].partition(":")
+        if module.split(".")[0] != "task_vectors":
+            raise RecordError(f"{self.folder / PROVENANCE} names {module}, which is no module of task_vectors")
+        return getattr(import_module(module), name)
+
+
+def recorded(experiment: Experiment, *, recompute: bool = False, **parameters) -> Record:
+    """The record of `experiment` at these parameters: read where there is an intact one, computed otherwise.
+
+    Parameters are numbers, texts, booleans and lists of them. recompute=True computes in any case.
+    Raises RecordError for a record that is damaged or edited; it is never replaced in silence.
+    """
+    key = record_key(experiment, parameters)
+    for folder in [] if recompute else _folders():
+        if (folder / experiment.name / key).is_dir():
+            return read_record(folder / experiment.name / key)
+    return _compute(experiment, key, parameters)
+
+
+def record_key(experiment: Experiment, parameters: Mapping[str, object]) -> str:
+    """The name of a record's folder: a digest of the experiment, its version and its parameters."""
+    return _key(experiment.name, experiment.version, parameters)
+
+
+def read_record(folder: Path, from_here: bool = False) -> Record:
+    """The record in `folder`, after every file's checksum was compared with its provenance."""
+    advice = "restore it with git, or delete the folder to compute it again"
+    path = folder / PROVENANCE
+    try:
+        provenance = json.loads(path.read_text(encoding="utf-8"))
+        seal = provenance.pop("seal")
+        named = _key(provenance["experiment"], provenance["version"], provenance["parameters"])
+        files = provenance["files"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path} cannot be read ({type(error).__name__}: {error}); {advice}") from None
+    if seal != _digest(_canonical(provenance)):
+        raise RecordError(f"{path} was edited: its content does not give its own checksum; {advice}")
+    if named != folder.name:
+        raise RecordError(f"{path} belongs to a record {named}, not to {folder.name}; {advice}")
+    found = {file.name for file in folder.iterdir()} - {PROVENANCE}
+    for name in sorted(found ^ set(files)):
+        raise RecordError(f"{folder / name} is {'not part of the record' if name in found else 'missing'}; {advice}")
+    for name, checksum in files.items():
+        if (now := _digest((folder / name).read_bytes())) != checksum:
+            raise RecordError(f"{folder / name} has checksum {now[:12]} and {checksum[:12]} was recorded; {advice}")
+    return Record(folder, provenance, from_here)
+
+
+def all_records() -> Iterator[Record]:
+    """Every record that recorded() may read, by experiment and key; a damaged one raises RecordError."""
+    seen = set()
+    for folder in _folders():
+        for path in sorted(folder.glob(f"*/*/{PROVENANCE}")):
+            name = path.parent.relative_to(folder)
+            if name not in seen:
+                seen.add(name)
+                yield read_record(path.parent)
+
+
+def keep_records() -> list[Path]:
+    """Move what this machine computed from runs/recorded/ to data/recorded/, where git sees it; the new folders."""
+    kept, computed = _folders()
+    moved = []
+    for path in sorted(computed.glob(f"*/*/{PROVENANCE}")):
+        read_record(path.parent)
+        target = kept / path.parent.relative_to(computed)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        moved.append(Path(shutil.move(path.parent, target)))
+    return moved
+
+
+def source_digest(module: str) -> str:
+    """A digest of the module's file, of every module of ours that it imports, and of the data files they name.
+
+    Recorded results are left out, and so are the modules that only keep them.
+    """
+    root = project_root()
+    file = root.joinpath("src", *module.split("."))
+    source = file.with_suffix(".py") if file.with_suffix(".py").is_file() else file / "__init__.py"
+    names = {source.relative_to(root).as_posix(), *dependencies(source, root=root)}
+    names -= {f"src/task_vectors/{name}.py" for name in BOOKKEEPING}
+    digest = hashlib.sha256()
+    for name in sorted(name for name in names if not name.startswith("data/recorded/")):
+        content = (root / name).read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{name} {_digest(content)}\n".encode())
+    return digest.hexdigest()
+
+
+def provenance_table(records: list[Record]) -> pd.DataFrame:
+    """One line an experiment: how many records, when, on what, for how long, and whether its code has changed since."""
+    rows = []
+    for name in dict.fromkeys(record.experiment for record in records):
+        mine = [record for record in records if record.experiment == name]
+        dates = sorted(record.provenance["date"] for record in mine)
+        rows.append(
+            {
+                "Experiment": name,
+                "Records": len(mine),
+                "Computed": dates[0][:10]
+                if dates[0][:10] == dates[-1][:10]
+                else f"{dates[0][:10]} to {dates[-1][:10]}",
+                "Minutes": round(sum(record.provenance["seconds"] for record in mine) / 60, 1),
+                "Processor": ", ".join(sorted({record.provenance["processor"] for record in mine})),
+                "Code changed since": sum(record.code_changed for record in mine),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def environment() -> dict[str, str]:
     """Date, commit, processor and package versions of this run, in words."""
+    import torch
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -22,6 +233,77 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
     }
+
+
+def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object]) -> Record:
+    shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
+    print(f"computing {experiment.name} ({shown})", file=sys.stderr, flush=True)
+    source, started = source_digest(experiment.module), time.monotonic()
+    results = experiment.run(**parameters)
+    seconds = time.monotonic() - started
+    target = _folders()[-1] / experiment.name / key
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as name:
+        folder = Path(name, key)
+        folder.mkdir()
+        _write(folder, results)
+        provenance = {
+            "experiment": experiment.name,
+            "version": experiment.version,
+            "parameters": dict(parameters),
+            "constant": experiment.constant,
+            "source": source,
+            "seconds": round(seconds, 1),
+            **environment(),
+            "files": {file.name: _digest(file.read_bytes()) for file in sorted(folder.iterdir())},
+        }
+        sealed = provenance | {"seal": _digest(_canonical(provenance))}
+        (folder / PROVENANCE).write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _put(folder, target)
+    print(f"computed {experiment.name} in {seconds:.0f} s", file=sys.stderr, flush=True)
+    return read_record(target, from_here=True)
+
+
+def _write(folder: Path, results: Mapping[str, object]) -> None:
+    from safetensors.torch import save_file
+
+    for name, result in results.items():
+        if isinstance(result, pd.DataFrame):
+            result.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        else:
+            save_file({key: tensor.contiguous() for key, tensor in result.items()}, folder / f"{name}.safetensors")
+
+
+def _put(folder: Path, target: Path) -> None:
+    """Rename into place: whole or not at all. Of two processes that computed the same record, the later one stays."""
+    while True:
+        try:
+            folder.rename(target)
+            return
+        except OSError:
+            if not target.exists():
+                raise
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as old, contextlib.suppress(FileNotFoundError):
+            target.rename(Path(old, "replaced"))
+
+
+def _folders() -> list[Path]:
+    if named := os.environ.get("TASK_VECTORS_RECORDS"):
+        return [Path(named)]
+    root = project_root()
+    return [root.joinpath("data", "recorded"), root.joinpath("runs", "recorded")]
+
+
+def _key(name: str, version: int, parameters: Mapping[str, object]) -> str:
+    return _digest(_canonical([name, version, parameters]))[:12]
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _commit() -> str:

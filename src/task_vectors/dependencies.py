@@ -57,13 +57,16 @@ def _module_files(name: str, root: Path) -> list[Path]:
 
 
 def _data_paths(tree: ast.Module) -> Iterator[str]:
-    """Paths under data/, as a text ("data/tasks") or joined by slashes (project_root() / "data" / "tasks" / name)."""
+    """Paths under data/: as a text ("data/tasks"), joined by slashes (project_root() / "data" / "tasks" / name), or the
+    folder of an experiment's records (Experiment("name", ...))."""
     inner = {id(node.left) for node in ast.walk(tree) if _is_join(node)}
     for node in ast.walk(tree):
         if _is_join(node) and id(node) not in inner:
             parts = _known_parts(node)
             if "data" in parts:
                 yield "/".join(parts[parts.index("data") :])
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Experiment" and node.args:
+            yield f"data/recorded/{getattr(node.args[0], 'value', '')}"
         elif isinstance(node, ast.Constant) and re.fullmatch(r"data/[\w./-]+", str(node.value)):
             yield node.value.rstrip("/")
 
