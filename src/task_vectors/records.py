@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        return abs(self.computed - self.recorded) <= self.tolerance * abs(self.recorded)
+        return bool(abs(self.computed - self.recorded) <= self.tolerance * abs(self.recorded))
 
 
 @dataclass(frozen=True)

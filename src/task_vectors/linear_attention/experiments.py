@@ -1,0 +1,77 @@
+"""What is recorded of the linear transformer: the risk of an ensemble, and the weights of its best model."""
+
+import pandas as pd
+import torch
+
+from task_vectors.linear_attention.model import Weights
+from task_vectors.linear_attention.prompts import get_layout
+from task_vectors.linear_attention.spectrum import minimize_single, sample_spectra, spectral_risk
+from task_vectors.linear_attention.training import Recipe, evaluate, train
+from task_vectors.records import Comparison, Experiment, Record
+
+SELECTION_SEED, TEST_SEED = 1_000_001, 1_000_002
+SELECTION_PROMPTS, TEST_PROMPTS, CHECK_PROMPTS = 50_000, 200_000, 4_000
+CHECK_STEPS = 1
+
+
+def run(*, layout: str, n_layers: int, n: int, n_seeds: int, steps: int, penalty: float) -> dict[str, object]:
+    """Train seeds 0 … n_seeds - 1 (the single layout has no steps: L-BFGS ends by itself) and measure their risks.
+
+    Tables: "risks" (seed, selection, risk, error, check: the risk on the first CHECK_PROMPTS test prompts) and
+    "history" (step, seed, risk of the batch). Tensors: "best", the weights of the seed with the least selection risk.
+    """
+    seeds = list(range(n_seeds))
+    if layout == "single":
+        return _run_single(n_layers, n, seeds)
+    weights, history = train(layout, n_layers, n, seeds, Recipe(steps=steps, penalty=penalty))
+    selection, _ = evaluate(weights, SELECTION_PROMPTS, SELECTION_SEED)
+    risks, errors = evaluate(weights, TEST_PROMPTS, TEST_SEED)
+    check, _ = evaluate(weights, CHECK_PROMPTS, TEST_SEED)
+    best = int(selection.nan_to_num(torch.inf).argmin())
+    table = _risk_table(seeds, selection, risks, errors, check)
+    return {"risks": table, "history": history, "best": {name: t[best] for name, t in weights.tensors().items()}}
+
+
+def best_weights(record: Record) -> Weights:
+    """The recorded weights, as an ensemble of one."""
+    tensors = {name: tensor[None] for name, tensor in record.tensors("best").items()}
+    return Weights(get_layout(record.parameters["layout"]), **tensors)
+
+
+def best_risk(record: Record) -> pd.Series:
+    """The row of the seed that other prompts chose."""
+    table = record.table("risks")
+    return table.loc[table["selection"].idxmin()]
+
+
+def verify(record: Record) -> list[Comparison]:
+    """The best weights' risk on a part of the test prompts, and the risks that training starts from."""
+    row, facts = best_risk(record), record.parameters
+    if facts["layout"] == "single":
+        spectra = sample_spectra(CHECK_PROMPTS, facts["n"], 4, TEST_SEED)
+        again = spectral_risk(record.tensors("best")["scales"][None], spectra)
+        return [Comparison("risk of the best seed", row["check"], again.item(), 1e-6)]
+    again, _ = evaluate(best_weights(record), CHECK_PROMPTS, TEST_SEED)
+    compared = [Comparison("risk of the best seed", row["check"], again.item(), 1e-3)]
+    recipe = Recipe(steps=facts["steps"], penalty=facts["penalty"])
+    _, history = train(facts["layout"], facts["n_layers"], facts["n"], [0], recipe, stop=CHECK_STEPS)
+    recorded = record.table("history").query("step == 0 and seed == 0")["risk"].item()
+    return [*compared, Comparison("risk of seed 0 at the start", recorded, history["risk"].iloc[0], 1e-3)]
+
+
+def _run_single(n_layers: int, n: int, seeds: list[int]) -> dict[str, object]:
+    scales = minimize_single(n_layers, n, seeds)
+    selection = spectral_risk(scales, sample_spectra(SELECTION_PROMPTS, n, 4, SELECTION_SEED))
+    spectra = sample_spectra(TEST_PROMPTS, n, 4, TEST_SEED)
+    risks, check = spectral_risk(scales, spectra), spectral_risk(scales, spectra[:CHECK_PROMPTS])
+    batches = torch.stack([spectral_risk(scales, batch) for batch in spectra.chunk(100)])  # [batches, S]
+    table = _risk_table(seeds, selection, risks, batches.std(0) / 10, check)
+    return {"risks": table, "best": {"scales": scales[int(selection.nan_to_num(torch.inf).argmin())]}}
+
+
+def _risk_table(seeds, selection, risks, errors, check) -> pd.DataFrame:
+    columns = {"selection": selection, "risk": risks, "error": errors, "check": check}
+    return pd.DataFrame({"seed": seeds} | {name: tensor.tolist() for name, tensor in columns.items()})
+
+
+RISKS = Experiment("linear_transformer", 1, "task_vectors.linear_attention.experiments:RISKS", run, verify)
