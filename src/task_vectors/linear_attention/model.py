@@ -48,7 +48,11 @@ class Weights:
 def initial_weights(
     layout: Layout, n_layers: int, n: int, seeds: list[int], std: float = 0.1, dtype: torch.dtype = torch.float32
 ) -> Weights:
-    """Every entry from N(0, std^2); each seed has a generator of its own, so no model depends on its company."""
+    """Every entry from N(0, std^2), but for signs: after layer 1, a and b start positive, c negative.
+
+    That is a descent step; training does not change the sign of a b, which decides the minimum that it reaches. Each
+    seed has a generator of its own, so no model depends on its company.
+    """
     T = layout.n_tokens(n)
     shapes = {"scales": (n_layers, 3), "D": (n_layers - 1, T, T), "query_row": (T,)}
     drawn = {name: [] for name in shapes}
@@ -56,6 +60,7 @@ def initial_weights(
         generator = torch.Generator().manual_seed(seed)
         for name, shape in shapes.items():
             drawn[name].append(std * torch.randn(shape, generator=generator, dtype=dtype))
+        drawn["scales"][-1][1:] = drawn["scales"][-1][1:].abs() * torch.tensor([1, 1, -1])
     return Weights(layout, **{name: torch.stack(tensors) for name, tensors in drawn.items()})
 
 

@@ -19,15 +19,19 @@ TASKS = ("rank one", "full rank")
 
 @dataclass(frozen=True)
 class Score:
-    """Of each model [S]: angle, E ||y_hat / ||y_hat|| - y / ||y|| ||^2, from 0 to 4, and risk, min_s E ||s y_hat - y||^2 / E ||y||^2."""
+    """Of each model [S]: the angle E || y_hat / ||y_hat|| - y / ||y|| ||^2, from 0 to 4 (guessing: 2), and the risk
+    at the best scale, min_s E ||s y_hat - y||^2 / E ||y||^2, from 0 to 1.
+    """
 
     angle: Tensor
     risk: Tensor
 
 
 def sample_problem(n_prompts: int, n: int, d: int, inputs: str, task: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs X [B, n + 1, d] and tasks W [B, d, d]. A rank-one W is b a^T; "line" puts every x along its a (or along one
-    random direction, where W has full rank), as the paper's script does.
+    """Inputs X [B, n + 1, d] and tasks W [B, d, d]; a task of rank one is W = b a^T.
+
+    "line" puts every x along that a, as the paper's script does (or along a random direction, at full rank); the task
+    is then one-dimensional, and each answer is right or has the wrong sign.
     """
     if inputs not in INPUTS or task not in TASKS:
         raise ValueError(f"inputs must be one of {INPUTS} and task one of {TASKS}, got {inputs!r} and {task!r}")

@@ -32,7 +32,7 @@ class Projection:
 
 
 def live_keys(layout: Layout, n: int) -> Tensor:
-    """Tokens that hold something before layer 1, where D_1 can change the loss: every x, and every y but the query's."""
+    """Tokens that hold something before layer 1, where D_1 can change the loss: each x, and each y but the query's."""
     return torch.cat([layout.inputs(n), layout.answers(n)[:n]]).sort().values
 
 

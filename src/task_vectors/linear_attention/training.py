@@ -2,7 +2,7 @@
 
 The norm of each model's gradient is clipped, because the risk's tails are heavy: it is a polynomial of high degree in
 Gaussian inputs. The penalty on the squared weights, in units of the risk, begins after half of the steps, when every
-model has long left the saddle at zero, and goes to zero with the last: it moves weights that cost nothing, not the risk.
+model has long left the saddle at zero, and goes to zero with the last: it moves weights that cost nothing.
 """
 
 import math
