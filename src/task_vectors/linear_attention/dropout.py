@@ -1,0 +1,60 @@
+"""The weights that token dropout asks for (Dong et al. 2026, Propositions 3 and 5), derived anew.
+
+Two layers, tasks written to arrows only: after layer 1 arrow j holds sum_i L[i, j] (x_i; y_i), and layer 2 answers
+sum_ik K_ik (x_i . x_query) y_k with K = L L^T. Let every token be kept with probability p on its own: x_i by s_i, y_k
+by t_k, arrow j by u_j, so that K_ik = s_i t_k sum_j u_j L_ij L_kj. For Gaussian inputs the answer's second moment is
+
+    E |answer|^2 / d = d E |K|^2 + E (tr K)^2 + E tr K^2,
+
+and with E tr K = p^3 |L|^2 held fixed, the best weights are those that make it least. With q = p - p^2 and r = p^2 -
+p^4, for the columns l_j (arrows) and rows l^i (demonstrations) of L:
+
+    E |K|^2    = p^2 (q sum_j |l_j|^4 + p^2 |L L^T|^2)
+    E (tr K)^2 = r (q |L|_4^4 + p^2 sum_i |l^i|^4) + p^4 (q sum_j |l_j|^4 + p^2 |L|^4)
+    E tr K^2   = r (q |L|_4^4 + p^2 sum_i |l^i|^4) + p^4 (q sum_j |l_j|^4 + p^2 |L L^T|^2)
+
+At p = 1 this is (d + 1) |L L^T|^2 + 1, least where L L^T is a multiple of the identity: Proposition 3.
+"""
+
+import numpy as np
+from scipy.optimize import minimize
+
+
+def second_moment(weights: np.ndarray, keep: float, d: int) -> float:
+    """E |answer|^2 / d for weights [n, m] of n demonstrations in m arrows, all tokens kept with probability `keep`."""
+    squares = weights**2
+    q, r = keep - keep**2, keep**2 - keep**4
+    entries, rows, columns = (squares**2).sum(), (squares.sum(1) ** 2).sum(), (squares.sum(0) ** 2).sum()
+    gram = ((weights @ weights.T) ** 2).sum()
+    pairs = keep**2 * (q * columns + keep**2 * gram)
+    traces = r * (q * entries + keep**2 * rows) + keep**4 * (q * columns + keep**2 * squares.sum() ** 2)
+    crossed = r * (q * entries + keep**2 * rows) + keep**4 * (q * columns + keep**2 * gram)
+    return float(d * pairs + traces + crossed)
+
+
+def visible(n: int, causal: bool) -> np.ndarray:
+    """Which demonstrations an arrow can read, [n, n + 1]: all of them, or those whose answer stands before it."""
+    return np.arange(n)[:, None] < np.arange(n + 1)[None] if causal else np.ones((n, n + 1), dtype=bool)
+
+
+def predicted_weights(
+    n: int, keep: float, d: int = 4, *, causal: bool = False, starts: int = 20, seed: int = 0
+) -> np.ndarray:
+    """The weights [n, n + 1] of norm 1 that make the second moment least: the best of several random starts.
+
+    The norm is imposed exactly, by minimizing over the weights divided by their norm. Causal weights are determined up
+    to signs of columns; each column is given with a positive sum.
+    """
+    mask, rng = visible(n, causal), np.random.default_rng(seed)
+
+    def normalized(free: np.ndarray) -> np.ndarray:
+        weights = np.zeros(mask.shape)
+        weights[mask] = free
+        return weights / np.linalg.norm(free)
+
+    def objective(free: np.ndarray) -> float:
+        return second_moment(normalized(free), keep, d)
+
+    found = [minimize(objective, rng.normal(size=mask.sum()), method="L-BFGS-B") for _ in range(starts)]
+    weights = normalized(min(found, key=lambda result: result.fun).x)
+    return weights * np.where(weights.sum(0) < 0, -1, 1)

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from task_vectors.linear_attention.dropout import predicted_weights, second_moment, visible
+
+
+def simulated(weights, keep, d, draws, seed):
+    """E |answer|^2 / d by drawing inputs and masks; mean and standard error."""
+    rng = np.random.default_rng(seed)
+    n, m = weights.shape
+    inputs = rng.normal(size=(draws, n, d))
+    s, t, u = (rng.random((draws, size)) < keep for size in (n, n, m))
+    kernel = s[:, :, None] * t[:, None] * np.einsum("bj,ij,kj->bik", u, weights, weights)
+    maps = np.einsum("bik,bkd,bie->bde", kernel, inputs, inputs)
+    values = (maps**2).sum((1, 2)) / d
+    return values.mean(), values.std() / np.sqrt(draws)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.8, 0.3])
+@pytest.mark.parametrize(("n", "m", "d"), [(3, 4, 4), (2, 5, 1)])
+def test_the_moment_is_what_a_simulation_gives(keep, n, m, d):
+    weights = np.random.default_rng(n).normal(size=(n, m)) / np.sqrt(n * m)
+    mean, error = simulated(weights, keep, d, draws=100_000, seed=1)
+    assert second_moment(weights, keep, d) == pytest.approx(mean, abs=4 * error)
+
+
+@given(st.floats(0.1, 1), st.integers(1, 8))
+def test_the_moment_scales_with_the_fourth_power(keep, d):
+    weights = np.random.default_rng(0).normal(size=(3, 4))
+    assert second_moment(2 * weights, keep, d) == pytest.approx(16 * second_moment(weights, keep, d))
+
+
+def test_without_dropout_demonstrations_are_kept_apart():
+    """Proposition 3: L L^T is a multiple of the identity."""
+    weights = predicted_weights(4, 1.0)
+    np.testing.assert_allclose(weights @ weights.T, np.eye(4) / 4, atol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_norm_is_one_and_nothing_invisible_is_read(causal):
+    weights = predicted_weights(4, 0.6, causal=causal, starts=5)
+    assert np.linalg.norm(weights) == pytest.approx(1)
+    assert not weights[~visible(4, causal)].any()
+
+
+def test_no_other_weights_are_better():
+    best = second_moment(predicted_weights(3, 0.7, starts=10), 0.7, 4)
+    for seed in range(50):
+        other = np.random.default_rng(seed).normal(size=(3, 4))
+        assert second_moment(other / np.linalg.norm(other), 0.7, 4) >= best - 1e-9
+
+
+def test_an_arrow_reads_what_was_answered_before_it():
+    assert visible(2, causal=True).tolist() == [[False, True, True], [False, False, True]]
