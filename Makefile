@@ -22,9 +22,15 @@ test: $(INSTALLED)
 verify: $(INSTALLED)
 	$(BIN)/task-vectors verify
 
-# Compute every recorded result anew, beside the committed ones; goes on where it was interrupted.
+# Compute every recorded result anew, beside the committed ones; goes on where it was interrupted. What is finished moves
+# away, so that the next call starts with nothing again.
+FRESH := $(CURDIR)/runs/fresh
 fresh: $(INSTALLED)
-	TASK_VECTORS_RECORDS=$(CURDIR)/runs/fresh $(BIN)/snakemake --forcerun notebook --config preset=$(PRESET)
+	mkdir -p $(FRESH)
+	TASK_VECTORS_RECORDS=$(FRESH) $(BIN)/snakemake --forcerun notebook --config preset=$(PRESET)
+	rm -rf $(FRESH)-finished
+	mv $(FRESH) $(FRESH)-finished
+	@echo "The records that were computed: $(FRESH)-finished"
 
 # requirements-nodeps.txt: packages whose own requirements the project does without.
 $(INSTALLED): requirements.txt requirements-nodeps.txt pyproject.toml

@@ -1,5 +1,10 @@
 """Settings and models that the tests share."""
 
+import os
+
+# Triton reads it when it is imported, which torch may do: its kernels then run on CPU tensors.
+os.environ["TRITON_INTERPRET"] = "1"
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,6 +1,8 @@
 import json
+import re
 import subprocess
 import sys
+import time
 from types import ModuleType
 
 import numpy as np
@@ -60,14 +62,71 @@ def test_recompute_replaces_what_is_there():
     assert len(list(all_records())) == 1
 
 
-@given(
-    st.lists(st.floats(allow_nan=False, width=64), min_size=1), st.lists(st.text("abc ,\"'é", min_size=1), min_size=1)
+ROWS = st.tuples(
+    st.floats(),
+    st.floats(width=32),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    | st.sampled_from(["", "007", "NA", "nan", "True", "\r"]),
+    st.integers(-(2**63), 2**63 - 1),
+    st.booleans(),
 )
-def test_tables_come_back_as_they_were(numbers, texts):
-    size = min(len(numbers), len(texts))
-    table = pd.DataFrame({"x": numbers[:size], "text": texts[:size], "count": range(size)})
+
+
+@given(st.lists(ROWS))
+def test_tables_come_back_to_the_last_bit(rows):
+    types = {"x": "float64", "single": "float32", "text": "str", "count": "int64", "flag": "bool"}
+    table = pd.DataFrame(rows, columns=list(types)).astype(types)
     record = recorded(Experiment("tables", 1, TRIAL.constant, lambda: {"table": table}, verify), recompute=True)
-    pd.testing.assert_frame_equal(record.table("table"), table)
+    pd.testing.assert_frame_equal(record.table("table"), table, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pd.DataFrame({"when": pd.to_datetime(["2026-01-01"])}), "columns ['when'] must be numbers"),
+        (pd.DataFrame({"text": ["a", None]}), "with none missing"),
+        (pd.DataFrame({"x": [1]}).set_index("x"), "use reset_index()"),
+        (pd.DataFrame(), "needs columns of different names, got []"),
+    ],
+)
+def test_a_table_that_a_file_would_not_give_back_is_refused(home, table, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recorded(Experiment("tables", 1, TRIAL.constant, lambda: {"table": table}, verify))
+    assert not list(home.rglob("*.json"))
+
+
+def test_tensors_come_back_whether_or_not_they_share_memory():
+    whole = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).requires_grad_()  # [2, 3]
+    tensors = {"whole": whole, "turned": whole.T, "part": whole[:1]}
+    record = recorded(Experiment("views", 1, TRIAL.constant, lambda: {"w": tensors}, verify))
+    back = record.tensors("w")
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
+    assert {tensor.dtype for tensor in back.values()} == {torch.bfloat16}
+
+
+def test_a_record_from_before_column_types_were_kept_is_read():
+    path = recorded(TRIAL, size=3).folder / "provenance.json"
+    content = json.loads(path.read_text())
+    del content["columns"], content["seal"]
+    path.write_text(json.dumps(content | {"seal": records._digest(records._canonical(content))}))
+    pd.testing.assert_frame_equal(recorded(TRIAL, size=3).table("table"), run(3)["table"], check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"width": 3}, "experiment 'trial': missing a required argument: 'size'; it takes: size, name"),
+        ({"size": 3, "depth": 1}, "unexpected keyword argument 'depth'; it takes: size, name"),
+        ({"size": torch.tensor(3)}, "parameter 'size' must be a finite number"),
+        ({"size": 3, "name": float("nan")}, "parameter 'name' must be a finite number"),
+    ],
+)
+def test_parameters_are_checked_before_anything_runs(home, parameters, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        recorded(TRIAL, **parameters)
+    assert "\n" not in str(caught.value)
+    assert list(home.iterdir()) == []
 
 
 def edit_table(folder):
@@ -102,12 +161,25 @@ def edit_parameters_with_a_new_seal(folder):
     return path
 
 
+def remove_provenance(folder):
+    (folder / "provenance.json").unlink()
+    return folder / "provenance.json"
+
+
 def break_json(folder):
     (folder / "provenance.json").write_text("{")
     return folder / "provenance.json"
 
 
-DAMAGES = [edit_table, remove_weights, add_file, edit_provenance, edit_parameters_with_a_new_seal, break_json]
+DAMAGES = [
+    edit_table,
+    remove_weights,
+    add_file,
+    edit_provenance,
+    edit_parameters_with_a_new_seal,
+    remove_provenance,
+    break_json,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -118,6 +190,8 @@ def test_a_damaged_record_is_refused_in_one_line_that_names_the_file(damage):
     assert str(path) in str(caught.value)
     assert "delete the folder" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(RecordError):
+        list(all_records())
 
 
 def test_a_run_that_fails_leaves_nothing(home):
@@ -137,6 +211,31 @@ def test_two_that_compute_the_same_do_not_break_each_other():
 
     assert recorded(Experiment("trial", 1, TRIAL.constant, run_beside_another, verify), size=3).from_here
     assert not recorded(TRIAL, size=3).from_here
+
+
+PROCESS = """
+import sys, time
+from types import ModuleType
+import pandas as pd
+from task_vectors import records
+from task_vectors.records import Experiment, recorded
+
+def run(size):
+    time.sleep(max(0, float(sys.argv[1]) - time.time()))  # both end at the same time
+    return {"table": pd.DataFrame({"x": range(size)})}
+
+records.source_digest = lambda module: "today"
+experiment = Experiment("race", 1, "task_vectors.fake_trials:RACE", run, lambda record: [])
+print(len(recorded(experiment, size=1000, recompute=True).table("table")))
+"""
+
+
+def test_two_processes_that_finish_together_leave_one_whole_record(home):
+    command = [sys.executable, "-c", PROCESS, str(time.time() + 6)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0] for process in both] == ["1000\n", "1000\n"]
+    [record] = all_records()
+    assert list(record.folder.parent.iterdir()) == [record.folder]
 
 
 def test_code_that_changed_since_is_seen(monkeypatch):
@@ -162,8 +261,10 @@ def test_the_digest_follows_the_modules_that_an_experiment_rests_on(monkeypatch,
 
     def digest_after(name, text):
         (tmp_path / "src" / "task_vectors" / name).write_text(text)
+        records.source_digest.cache_clear()
         return records.source_digest("task_vectors.a")
 
+    records.source_digest.cache_clear()
     before = records.source_digest("task_vectors.a")
     assert digest_after("c.py", "y = 2") == before
     assert digest_after("records.py", "z = 2") == before
@@ -182,6 +283,33 @@ def test_kept_records_move_to_data(monkeypatch, home):
     assert recorded(TRIAL, size=3, recompute=True).folder.is_relative_to(home / "runs" / "recorded")
 
 
+def test_records_of_a_named_folder_can_be_kept(monkeypatch, home):
+    monkeypatch.setattr(records, "project_root", lambda: home.parent / "project")
+    key = recorded(TRIAL, size=3).key
+    assert records.keep_records() == [home.parent / "project" / "data" / "recorded" / "trial" / key]
+    assert list(all_records()) == []
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "agrees"),
+    [(2.0, 2.1, True), (2.0, 2.3, False), (np.inf, np.inf, True), (np.inf, 1.0, False), (1.0, np.nan, False)],
+)
+def test_a_comparison_is_relative_to_the_recorded_size(was, now, agrees):
+    assert Comparison("x", was, now, 0.1).agrees == agrees
+
+
+def test_the_closing_table_sums_an_experiment_up(monkeypatch):
+    mine = [recorded(TRIAL, size=size) for size in (3, 4)]
+    for record, seconds, date in zip(mine, (60, 30), ("2026-01-03 10:00 UTC", "2026-01-01 10:00 UTC"), strict=True):
+        record.provenance.update(seconds=seconds, date=date, processor=f"a processor of {date[:10]}")
+    monkeypatch.setattr(records, "source_digest", lambda module: "tomorrow")
+    [row] = records.provenance_table(mine).to_dict("records")
+    assert (row["Records"], row["Minutes"], row["Code changed since"]) == (2, 1.5, 2)
+    assert row["Computed"] == "2026-01-01 to 2026-01-03"
+    assert row["Processor"] == "a processor of 2026-01-01; a processor of 2026-01-03"
+    assert len(records.provenance_table([])) == 0
+
+
 def exit_code(*arguments):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
@@ -197,6 +325,22 @@ def test_verify_tells_what_differs(monkeypatch, capsys):
     monkeypatch.setattr(sys.modules[__name__], "VALUE", 0.5)
     assert exit_code("verify") == 1
     assert "DIFFERS trial/" in capsys.readouterr().out
+
+
+def test_verify_goes_on_after_an_experiment_that_no_longer_runs(monkeypatch, capsys):
+    def fail(record):
+        raise KeyError("gone")
+
+    checks = {3: verify, 4: fail, 5: lambda record: []}
+    for size in checks:
+        recorded(TRIAL, size=size)
+    chosen = Experiment("trial", 1, TRIAL.constant, run, lambda record: checks[record.parameters["size"]](record))
+    monkeypatch.setattr(sys.modules["task_vectors.fake_trials"], "TRIAL", chosen)
+    assert exit_code("verify") == 1
+    out = capsys.readouterr().out
+    assert "KeyError: 'gone'" in out
+    assert "compared nothing" in out
+    assert "last x: recorded" in out
 
 
 def test_verify_refuses_what_is_damaged_or_unknown(capsys):

@@ -20,10 +20,12 @@ FILES = {
         "def read(name): return project_root() / 'data' / 'lists' / f'{name}.csv'"
     ),
     "src/task_vectors/unused.py": "from task_vectors import low",
+    "src/task_vectors/trials.py": "TRIAL = Experiment('trial', 1)\nOTHER = Experiment(version=1, name='other')",
     "data/lists/a.csv": "x,y",
     "data/lists/README.md": "About",
     "data/published/table.csv": "x,y",
     "data/recorded/trial/0/a.csv": "x,y",
+    "data/recorded/other/0/a.csv": "x,y",
     "book/index.md": "# A book",
     "_config.yml": "title: A book",
     "_toc.yml": "root: book/index",
@@ -44,7 +46,8 @@ def project(tmp_path_factory):
     (root / "workflow/presets/default.yaml").write_text("01_one: {n: 3, names: [a, b c]}")
     parameters = "n: int = 1  # how many\nnames: list = ['z']  # which"
     write_notebook(root / "notebooks/01_one.ipynb", parameters, "%pwd", "if n > 5:\n    import task_vectors.lists")
-    write_notebook(root / "notebooks/02_two.ipynb", parameters, "if n > 5:\n    from task_vectors import low", "n")
+    cell = "if n > 5:\n    from task_vectors import low\n    from task_vectors.trials import TRIAL"
+    write_notebook(root / "notebooks/02_two.ipynb", parameters, cell, "n")
     builder = root / "bin" / "jupyter-book"
     builder.parent.mkdir()
     builder.write_text("#!/bin/sh\nmkdir -p _build/html && echo built > _build/html/index.html\n")
@@ -79,7 +82,8 @@ def planned(output):
 
 def test_the_closure_follows_imports_and_data(project):
     assert dependencies("notebooks/01_one.ipynb", root=project) == ["data/lists/a.csv", PACKAGE, *LISTS]
-    assert dependencies("notebooks/02_two.ipynb", root=project) == [PACKAGE, "src/task_vectors/low.py"]
+    low, trials = "src/task_vectors/low.py", "src/task_vectors/trials.py"
+    assert dependencies("notebooks/02_two.ipynb", root=project) == ["data/recorded/trial/0/a.csv", PACKAGE, low, trials]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,9 @@ def test_the_closure_follows_imports_and_data(project):
     [
         ("import importlib\nimportlib.import_module('task_vectors.low')", "src/task_vectors/low.py"),
         ("open('data/published/table.csv')", "data/published/table.csv"),
-        ("TRIAL = Experiment('trial', version=1)", "data/recorded/trial/0/a.csv"),
+        ("from task_vectors.trials import OTHER", "data/recorded/other/0/a.csv"),
+        ("from task_vectors import trials\ntrials.TRIAL", "data/recorded/trial/0/a.csv"),
+        ("folder = 'data/recorded'", "data/recorded/other/0/a.csv"),
         ("open(f'data/lists/{1}.csv')", "data/lists/a.csv"),
         ("data = root() / 'data'\nother = data / 'lists'", "data/published/table.csv"),
     ],
@@ -95,6 +101,12 @@ def test_the_closure_follows_imports_and_data(project):
 def test_the_closure_reads_names_in_texts(project, code, found):
     (project / "probe.py").write_text(code)
     assert found in dependencies("probe.py", root=project)
+
+
+def test_only_records_of_the_experiments_in_use_count(project):
+    (project / "probe.py").write_text("from task_vectors.trials import TRIAL")
+    found = dependencies("probe.py", root=project)
+    assert [path for path in found if path.startswith("data/")] == ["data/recorded/trial/0/a.csv"]
 
 
 def test_the_closure_leaves_out_what_is_not_there(project):
@@ -117,6 +129,8 @@ def test_the_workflow_makes_the_book_and_shows_progress(built, project):
     [
         (["src/task_vectors/unused.py", "data/published/table.csv", "data/lists/README.md"], "smoke", set()),
         (["src/task_vectors/lists/read.py"], "smoke", {"executed/01_one.ipynb", "_build/html/index.html"}),
+        (["data/recorded/other/0/a.csv"], "smoke", set()),
+        (["data/recorded/trial/0/a.csv"], "smoke", {"executed/02_two.ipynb", "_build/html/index.html"}),
         (["book/index.md"], "smoke", {"_build/html/index.html"}),
         ([], "default", {"executed/01_one.ipynb", "_build/html/index.html"}),
     ],

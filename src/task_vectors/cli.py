@@ -105,11 +105,18 @@ def _intact_records(keep: bool = False) -> list["Record"]:
 
 
 def _verify_one(record: "Record") -> bool:
-    comparisons = record.load_experiment().verify(record)
+    name = f"{record.experiment}/{record.key}"
+    try:
+        comparisons = record.load_experiment().verify(record)
+    except Exception as error:  # one experiment that no longer runs hides none of the others
+        print(f"FAILED  {name} {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
+        return False
+    if not comparisons:
+        print(f"FAILED  {name} its verify() compared nothing", flush=True)
     for item in comparisons:
         verdict = "ok     " if item.agrees else "DIFFERS"
         numbers = f"recorded {item.recorded:.6g}, computed {item.computed:.6g} (within {item.tolerance:.0e})"
-        print(f"{verdict} {record.experiment}/{record.key} {item.what}: {numbers}", flush=True)
+        print(f"{verdict} {name} {item.what}: {numbers}", flush=True)
     return all(item.agrees for item in comparisons)
 
 

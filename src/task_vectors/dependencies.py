@@ -1,4 +1,5 @@
-"""What a notebook or module is made from, found without running it: its task_vectors modules and its data files."""
+"""What a notebook or module is made from, found without running it: its task_vectors modules, its data files, and the
+records of the experiments that it uses."""
 
 import ast
 import json
@@ -10,14 +11,19 @@ PACKAGE = "task_vectors"
 
 
 def dependencies(*sources: Path | str, root: Path) -> list[str]:
-    """The files below `root` that the sources rest on: imported modules, their imports, data/ paths that they name."""
-    todo, modules, data = [Path(root, source) for source in sources], set(), set()
+    """The files below `root` that the sources rest on: imported modules, their imports, data/ paths that they name, and
+    the records of experiments whose constant is used anywhere but where it is defined."""
+    todo, modules, data, used, experiments = [Path(root, source) for source in sources], set(), set(), set(), {}
     while todo:
         tree = ast.parse(_code(path := todo.pop()), filename=str(path))
+        used |= _used_names(tree)
+        experiments |= _experiments(tree)
         data.update(file for named in _data_paths(tree) for file in _files(root / named))
         found = {file for name in _module_names(tree, path, root) for file in _module_files(name, root)}
         todo += found - modules
         modules |= found
+    for constant in used & experiments.keys():
+        data.update(_files(root / "data" / "recorded" / experiments[constant]))
     return sorted(file.relative_to(root).as_posix() for file in modules | data)
 
 
@@ -56,17 +62,39 @@ def _module_files(name: str, root: Path) -> list[Path]:
     return [file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
 
 
+def _used_names(tree: ast.Module) -> set[str]:
+    """Every name that is read or imported; a name that is only assigned is not among them."""
+    used = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            used.update(alias.name for alias in node.names)
+    return used
+
+
+def _experiments(tree: ast.Module) -> dict[str, str]:
+    """Constants of the form RISKS = Experiment("risks", ...), with the name of the folder of their records."""
+    found = {}
+    for node in tree.body:
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+            continue
+        if ast.unparse(node.value.func).split(".")[-1] == "Experiment":
+            named = [*node.value.args[:1], *(word.value for word in node.value.keywords if word.arg == "name")]
+            found |= {target.id: ast.literal_eval(named[0]) for target in node.targets}
+    return found
+
+
 def _data_paths(tree: ast.Module) -> Iterator[str]:
-    """Paths under data/: as a text ("data/tasks"), joined by slashes (project_root() / "data" / "tasks" / name), or the
-    folder of an experiment's records (Experiment("name", ...))."""
+    """Paths under data/, as a text ("data/tasks") or joined by slashes (project_root() / "data" / "tasks" / name)."""
     inner = {id(node.left) for node in ast.walk(tree) if _is_join(node)}
     for node in ast.walk(tree):
         if _is_join(node) and id(node) not in inner:
             parts = _known_parts(node)
             if "data" in parts:
                 yield "/".join(parts[parts.index("data") :])
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Experiment" and node.args:
-            yield f"data/recorded/{getattr(node.args[0], 'value', '')}"
         elif isinstance(node, ast.Constant) and re.fullmatch(r"data/[\w./-]+", str(node.value)):
             yield node.value.rstrip("/")
 

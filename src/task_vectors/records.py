@@ -6,8 +6,11 @@ TASK_VECTORS_RECORDS names one folder to read and write instead of both.
 """
 
 import contextlib
+import functools
 import hashlib
+import inspect
 import json
+import math
 import os
 import platform
 import shutil
@@ -26,11 +29,12 @@ import pandas as pd
 
 from task_vectors.dependencies import dependencies
 from task_vectors.paths import project_root
+from task_vectors.record_files import read_table, write_results
 
 PACKAGES = ("torch", "transformers", "numpy", "altair")
 PROVENANCE = "provenance.json"
 # What an experiment imports to be kept and found: no change here changes a number.
-BOOKKEEPING = ("records", "dependencies", "paths")
+BOOKKEEPING = ("records", "record_files", "dependencies", "paths")
 
 
 class RecordError(RuntimeError):
@@ -48,7 +52,8 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        return bool(abs(self.computed - self.recorded) <= self.tolerance * abs(self.recorded))
+        bound = self.tolerance * abs(self.recorded)
+        return bool(self.computed == self.recorded or abs(self.computed - self.recorded) <= bound < math.inf)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,9 @@ class Record:
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
     def table(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+        """A table as it was computed: the same numbers to the last bit, and the same column types."""
+        # The first records kept no column types; they hold numbers and booleans only, which need none.
+        return read_table(self.folder / f"{name}.csv", self.provenance.get("columns", {}).get(name))
 
     def tensors(self, name: str) -> dict:
         from safetensors.torch import load_file
@@ -121,8 +128,10 @@ def recorded(experiment: Experiment, *, recompute: bool = False, **parameters) -
     """The record of `experiment` at these parameters: read where there is an intact one, computed otherwise.
 
     Parameters are numbers, texts, booleans and lists of them. recompute=True computes in any case.
-    Raises RecordError for a record that is damaged or edited; it is never replaced in silence.
+    Raises RecordError for a record that is damaged or edited, which is never replaced in silence, and ValueError for
+    parameters that the experiment does not take or that JSON cannot hold.
     """
+    _check(experiment, parameters)
     key = record_key(experiment, parameters)
     for folder in [] if recompute else _folders():
         if (folder / experiment.name / key).is_dir():
@@ -159,30 +168,31 @@ def read_record(folder: Path, from_here: bool = False) -> Record:
     return Record(folder, provenance, from_here)
 
 
-def all_records() -> Iterator[Record]:
-    """Every record that recorded() may read, by experiment and key; a damaged one raises RecordError."""
+def all_records(*folders: Path) -> Iterator[Record]:
+    """Every record in these folders (or where recorded() looks), by experiment and key; RecordError if damaged."""
     seen = set()
-    for folder in _folders():
-        for path in sorted(folder.glob(f"*/*/{PROVENANCE}")):
-            name = path.parent.relative_to(folder)
+    for folder in folders or _folders():
+        for path in _stored(folder):
+            name = path.relative_to(folder)
             if name not in seen:
                 seen.add(name)
-                yield read_record(path.parent)
+                yield read_record(path)
 
 
 def keep_records() -> list[Path]:
-    """Move what this machine computed from runs/recorded/ to data/recorded/, where git sees it; the new folders."""
-    kept, computed = _folders()
+    """Move what this machine computed to data/recorded/, where git sees it; the new folders."""
+    kept, computed = _committed(), _folders()[-1]
     moved = []
-    for path in sorted(computed.glob(f"*/*/{PROVENANCE}")):
-        read_record(path.parent)
-        target = kept / path.parent.relative_to(computed)
+    for path in _stored(computed):
+        read_record(path)
+        target = kept / path.relative_to(computed)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        moved.append(Path(shutil.move(path.parent, target)))
+        moved.append(Path(shutil.move(path, target)))
     return moved
 
 
+@functools.cache  # a process runs the code that it has imported; hundreds of records may ask
 def source_digest(module: str) -> str:
     """A digest of the module's file, of every module of ours that it imports, and of the data files they name.
 
@@ -205,16 +215,14 @@ def provenance_table(records: list[Record]) -> pd.DataFrame:
     rows = []
     for name in dict.fromkeys(record.experiment for record in records):
         mine = [record for record in records if record.experiment == name]
-        dates = sorted(record.provenance["date"] for record in mine)
+        days = sorted(record.provenance["date"][:10] for record in mine)
         rows.append(
             {
                 "Experiment": name,
                 "Records": len(mine),
-                "Computed": dates[0][:10]
-                if dates[0][:10] == dates[-1][:10]
-                else f"{dates[0][:10]} to {dates[-1][:10]}",
+                "Computed": " to ".join(sorted({days[0], days[-1]})),
                 "Minutes": round(sum(record.provenance["seconds"] for record in mine) / 60, 1),
-                "Processor": ", ".join(sorted({record.provenance["processor"] for record in mine})),
+                "Processor": "; ".join(sorted({record.provenance["processor"] for record in mine})),
                 "Code changed since": sum(record.code_changed for record in mine),
             }
         )
@@ -246,7 +254,7 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as name:
         folder = Path(name, key)
         folder.mkdir()
-        _write(folder, results)
+        columns = write_results(folder, results)
         provenance = {
             "experiment": experiment.name,
             "version": experiment.version,
@@ -255,6 +263,7 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
             "source": source,
             "seconds": round(seconds, 1),
             **environment(),
+            "columns": columns,
             "files": {file.name: _digest(file.read_bytes()) for file in sorted(folder.iterdir())},
         }
         sealed = provenance | {"seal": _digest(_canonical(provenance))}
@@ -264,14 +273,18 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
     return read_record(target, from_here=True)
 
 
-def _write(folder: Path, results: Mapping[str, object]) -> None:
-    from safetensors.torch import save_file
-
-    for name, result in results.items():
-        if isinstance(result, pd.DataFrame):
-            result.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        else:
-            save_file({key: tensor.contiguous() for key, tensor in result.items()}, folder / f"{name}.safetensors")
+def _check(experiment: Experiment, parameters: Mapping[str, object]) -> None:
+    try:
+        inspect.signature(experiment.run).bind(**parameters)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(experiment.run).parameters)
+        raise ValueError(f"experiment {experiment.name!r}: {error}; it takes: {takes}") from None
+    for name, value in parameters.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            allowed = "a finite number, a text, a boolean or a list of them"
+            raise ValueError(f"parameter {name!r} must be {allowed}, got {type(value).__name__}") from None
 
 
 def _put(folder: Path, target: Path) -> None:
@@ -287,11 +300,20 @@ def _put(folder: Path, target: Path) -> None:
             target.rename(Path(old, "replaced"))
 
 
+def _committed() -> Path:
+    return project_root().joinpath("data", "recorded")
+
+
 def _folders() -> list[Path]:
+    """Where records are read, in this order; the last one is where they are written."""
     if named := os.environ.get("TASK_VECTORS_RECORDS"):
         return [Path(named)]
-    root = project_root()
-    return [root.joinpath("data", "recorded"), root.joinpath("runs", "recorded")]
+    return [_committed(), project_root().joinpath("runs", "recorded")]
+
+
+def _stored(folder: Path) -> list[Path]:
+    """The folders of records; one that starts with a dot is still being written."""
+    return [path for path in sorted(folder.glob("[!.]*/[!.]*")) if path.is_dir()]
 
 
 def _key(name: str, version: int, parameters: Mapping[str, object]) -> str:

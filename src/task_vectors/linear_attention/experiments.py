@@ -14,7 +14,9 @@ SELECTION_PROMPTS, TEST_PROMPTS, CHECK_PROMPTS = 50_000, 200_000, 4_000
 CHECK_STEPS = 1
 
 
-def run(*, layout: str, n_layers: int, n: int, n_seeds: int, steps: int, penalty: float) -> dict[str, object]:
+def run(
+    *, layout: str, n_layers: int, n: int, n_seeds: int, steps: int, penalty: float, batch: int = 500
+) -> dict[str, object]:
     """Train seeds 0 … n_seeds - 1 (the single layout has no steps: L-BFGS ends by itself) and measure their risks.
 
     Tables: "risks" (seed, selection, risk, error, check: the risk on the first CHECK_PROMPTS test prompts) and
@@ -23,7 +25,7 @@ def run(*, layout: str, n_layers: int, n: int, n_seeds: int, steps: int, penalty
     seeds = list(range(n_seeds))
     if layout == "single":
         return _run_single(n_layers, n, seeds)
-    weights, history = train(layout, n_layers, n, seeds, Recipe(steps=steps, penalty=penalty))
+    weights, history = train(layout, n_layers, n, seeds, Recipe(steps, batch, penalty=penalty))
     selection, _ = evaluate(weights, SELECTION_PROMPTS, SELECTION_SEED)
     risks, errors = evaluate(weights, TEST_PROMPTS, TEST_SEED)
     check, _ = evaluate(weights, CHECK_PROMPTS, TEST_SEED)
@@ -53,7 +55,7 @@ def verify(record: Record) -> list[Comparison]:
         return [Comparison("risk of the best seed", row["check"], again.item(), 1e-6)]
     again, _ = evaluate(best_weights(record), CHECK_PROMPTS, TEST_SEED)
     compared = [Comparison("risk of the best seed", row["check"], again.item(), 1e-3)]
-    recipe = Recipe(steps=facts["steps"], penalty=facts["penalty"])
+    recipe = Recipe(facts["steps"], facts.get("batch", Recipe.batch), penalty=facts["penalty"])
     _, history = train(facts["layout"], facts["n_layers"], facts["n"], [0], recipe, stop=CHECK_STEPS)
     recorded = record.table("history").query("step == 0 and seed == 0")["risk"].item()
     return [*compared, Comparison("risk of seed 0 at the start", recorded, history["risk"].iloc[0], 1e-3)]
