@@ -9,7 +9,7 @@ from task_vectors.linear_attention.spectrum import minimize_single, sample_spect
 from task_vectors.linear_attention.training import Recipe, evaluate, train
 from task_vectors.records import Comparison, Experiment, Record
 
-SELECTION_SEED, TEST_SEED = 1_000_001, 1_000_002
+SELECTION_SEED, TEST_SEED, CHECK_SEED = 1_000_001, 1_000_002, 1_000_003
 SELECTION_PROMPTS, TEST_PROMPTS, CHECK_PROMPTS = 50_000, 200_000, 4_000
 CHECK_STEPS = 1
 
@@ -19,7 +19,7 @@ def run(
 ) -> dict[str, object]:
     """Train seeds 0 … n_seeds - 1 (the single layout has no steps: L-BFGS ends by itself) and measure their risks.
 
-    Tables: "risks" (seed, selection, risk, error, check: the risk on the first CHECK_PROMPTS test prompts) and
+    Tables: "risks" (seed; selection and risk, on prompts of their own; error of the risk; check, on a few more) and
     "history" (step, seed, risk of the batch). Tensors: "best", the weights of the seed with the least selection risk.
     """
     seeds = list(range(n_seeds))
@@ -28,7 +28,7 @@ def run(
     weights, history = train(layout, n_layers, n, seeds, Recipe(steps, batch, penalty=penalty))
     selection, _ = evaluate(weights, SELECTION_PROMPTS, SELECTION_SEED)
     risks, errors = evaluate(weights, TEST_PROMPTS, TEST_SEED)
-    check, _ = evaluate(weights, CHECK_PROMPTS, TEST_SEED)
+    check, _ = evaluate(weights, CHECK_PROMPTS, CHECK_SEED)
     best = int(selection.nan_to_num(torch.inf).argmin())
     table = _risk_table(seeds, selection, risks, errors, check)
     return {"risks": table, "history": history, "best": {name: t[best] for name, t in weights.tensors().items()}}
@@ -47,13 +47,12 @@ def best_risk(record: Record) -> pd.Series:
 
 
 def verify(record: Record) -> list[Comparison]:
-    """The best weights' risk on a part of the test prompts, and the risks that training starts from."""
+    """The best weights' risk on a few prompts, and the risk that training starts from."""
     row, facts = best_risk(record), record.parameters
     if facts["layout"] == "single":
-        spectra = sample_spectra(CHECK_PROMPTS, facts["n"], 4, TEST_SEED)
-        again = spectral_risk(record.tensors("best")["scales"][None], spectra)
+        again = spectral_risk(record.tensors("best")["scales"][None], *sample_spectra(CHECK_PROMPTS, facts["n"], CHECK_SEED))
         return [Comparison("risk of the best seed", row["check"], again.item(), 1e-6)]
-    again, _ = evaluate(best_weights(record), CHECK_PROMPTS, TEST_SEED)
+    again, _ = evaluate(best_weights(record), CHECK_PROMPTS, CHECK_SEED)
     compared = [Comparison("risk of the best seed", row["check"], again.item(), 1e-3)]
     recipe = Recipe(facts["steps"], facts.get("batch", Recipe.batch), penalty=facts["penalty"])
     _, history = train(facts["layout"], facts["n_layers"], facts["n"], [0], recipe, stop=CHECK_STEPS)
@@ -63,11 +62,11 @@ def verify(record: Record) -> list[Comparison]:
 
 def _run_single(n_layers: int, n: int, seeds: list[int]) -> dict[str, object]:
     scales = minimize_single(n_layers, n, seeds)
-    selection = spectral_risk(scales, sample_spectra(SELECTION_PROMPTS, n, 4, SELECTION_SEED))
-    spectra = sample_spectra(TEST_PROMPTS, n, 4, TEST_SEED)
-    risks, check = spectral_risk(scales, spectra), spectral_risk(scales, spectra[:CHECK_PROMPTS])
-    batches = torch.stack([spectral_risk(scales, batch) for batch in spectra.chunk(100)])  # [batches, S]
-    table = _risk_table(seeds, selection, risks, batches.std(0) / 10, check)
+    selection = spectral_risk(scales, *sample_spectra(SELECTION_PROMPTS, n, SELECTION_SEED))
+    check = spectral_risk(scales, *sample_spectra(CHECK_PROMPTS, n, CHECK_SEED))
+    parts = [sample.chunk(100) for sample in sample_spectra(TEST_PROMPTS, n, TEST_SEED)]
+    batches = torch.stack([spectral_risk(scales, *part) for part in zip(*parts, strict=True)])  # [batches, S]
+    table = _risk_table(seeds, selection, batches.mean(0), batches.std(0) / 10, check)
     return {"risks": table, "best": {"scales": scales[int(selection.nan_to_num(torch.inf).argmin())]}}
 
 

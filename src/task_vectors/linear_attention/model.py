@@ -64,9 +64,9 @@ def initial_weights(
     return Weights(layout, **{name: torch.stack(tensors) for name, tensors in drawn.items()})
 
 
-def risk(weights: Weights, X: Tensor) -> Tensor:
-    """Mean of ||r||^2 over prompts X [B, n + 1, d]: [S]. The zero model has risk d."""
-    return residuals(weights, X).square().sum(-1).mean(-1)  # [S]
+def risk(weights: Weights, X: Tensor, importance: Tensor) -> Tensor:
+    """Mean of ||r||^2 over prompts X [B, n + 1, d] that weigh importance [B]: [S]. The zero model has risk d."""
+    return (residuals(weights, X).square().sum(-1) * importance).mean(-1)  # [S]
 
 
 def residuals(weights: Weights, X: Tensor) -> Tensor:

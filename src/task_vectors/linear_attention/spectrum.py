@@ -11,11 +11,15 @@ the residual is r_L(Sigma) x_query, and the risk E tr r_L(Sigma)^2: 2 L - 1 numb
 import torch
 from torch import Tensor
 
+from task_vectors.linear_attention.heavy_tails import stretched_inputs
 
-def sample_spectra(n_prompts: int, n: int, d: int, seed: int) -> Tensor:
-    """Eigenvalues of X^T X / n for X [n, d] from N(0, 1), in float64."""
-    X = torch.randn(n_prompts, n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.linalg.eigvalsh(X.mT @ X / n)  # [B, d]
+START_BELOW_ZERO = 0.7  # of the unit interval from which a scale starts: most minima have most of them negative
+
+
+def sample_spectra(n_prompts: int, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of X^T X / n for n inputs, [B, d], and what each prompt weighs, [B], in float64."""
+    X, importance = stretched_inputs(n_prompts, n, torch.Generator().manual_seed(seed), torch.float64)
+    return torch.linalg.eigvalsh(X.mT @ X / n), importance
 
 
 def spectral_residual(scales: Tensor, spectra: Tensor) -> Tensor:
@@ -30,30 +34,28 @@ def spectral_residual(scales: Tensor, spectra: Tensor) -> Tensor:
     return r
 
 
-def spectral_risk(scales: Tensor, spectra: Tensor) -> Tensor:
+def spectral_risk(scales: Tensor, spectra: Tensor, importance: Tensor) -> Tensor:
     """Risk per output coordinate of each model: [S]."""
-    return spectral_residual(scales, spectra).square().sum(-1).mean(-1)
+    return (spectral_residual(scales, spectra).square().sum(-1) * importance).mean(-1)
 
 
-def minimize_single(n_layers: int, n: int, seeds: list[int], n_prompts: int = 50_000, d: int = 4) -> Tensor:
+def minimize_single(n_layers: int, n: int, seeds: list[int], n_prompts: int = 50_000) -> Tensor:
     """Scales [S, 2 L - 1] at the minimum that each seed's start leads to, by L-BFGS on one large sample."""
-    spectra = sample_spectra(n_prompts, n, d, seed=0)
+    sample = sample_spectra(n_prompts, n, seed=0)
     found = []
     for seed in seeds:
-        start = -0.3 * torch.rand(
-            1, 2 * n_layers - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        found.append(_minimize(start, spectra))
+        uniform = torch.rand(1, 2 * n_layers - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        found.append(_minimize(uniform - START_BELOW_ZERO, *sample))
     return torch.cat(found)
 
 
-def _minimize(start: Tensor, spectra: Tensor) -> Tensor:
+def _minimize(start: Tensor, spectra: Tensor, importance: Tensor) -> Tensor:
     scales = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([scales], max_iter=300, history_size=20, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = spectral_risk(scales, spectra).log().sum()
+        loss = spectral_risk(scales, spectra, importance).log().sum()
         loss.backward()
         return loss
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from task_vectors.linear_attention.heavy_tails import stretched_inputs
 from task_vectors.linear_attention.model import Weights, initial_weights, risk
-from task_vectors.linear_attention.prompts import get_layout, sample_inputs
+from task_vectors.linear_attention.prompts import get_layout
 
 WARM_UP = 100  # steps
 PENALTY_START = 0.25  # of the steps
@@ -35,7 +36,7 @@ class Recipe:
 
 
 def train(
-    layout: str, n_layers: int, n: int, seeds: list[int], recipe: Recipe, d: int = 4, stop: int | None = None
+    layout: str, n_layers: int, n: int, seeds: list[int], recipe: Recipe, stop: int | None = None
 ) -> tuple[Weights, pd.DataFrame]:
     """Minimize the population risk of len(seeds) models with D free. A model whose risk is not finite stays as it is.
 
@@ -51,7 +52,7 @@ def train(
     for step in tqdm(range(stop or recipe.steps), desc=f"{layout}, {n_layers} layers, n = {n}", leave=False):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP) * (1 - step / recipe.steps)
-        risks = risk(weights, sample_inputs(recipe.batch, n, d, generator))  # [S]
+        risks = risk(weights, *stretched_inputs(recipe.batch, n + 1, generator))  # [S]
         if step % every == 0:
             rows += [
                 {"step": step, "seed": seed, "risk": value} for seed, value in zip(seeds, risks.tolist(), strict=True)
@@ -64,17 +65,17 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(weights: Weights, n_prompts: int, seed: int, d: int = 4) -> tuple[Tensor, Tensor]:
+def evaluate(weights: Weights, n_prompts: int, seed: int) -> tuple[Tensor, Tensor]:
     """Risk on fresh prompts and its standard error over prompts: [S] and [S]."""
-    batches = torch.stack([risk(weights, X) for X in evaluation_prompts(n_prompts, weights.n, d, seed)])  # [batches, S]
+    batches = torch.stack([risk(weights, *batch) for batch in evaluation_prompts(n_prompts, weights.n, seed)])
     return batches.mean(0), batches.std(0) / math.sqrt(len(batches))
 
 
-def evaluation_prompts(n_prompts: int, n: int, d: int, seed: int) -> Iterator[Tensor]:
-    """The prompts of one seed in batches; a smaller number is the beginning of a larger one."""
+def evaluation_prompts(n_prompts: int, n: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The prompts of one seed and what they weigh, in batches; a smaller number is the beginning of a larger one."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(math.ceil(n_prompts / EVALUATION_BATCH)):
-        yield sample_inputs(EVALUATION_BATCH, n, d, generator)
+        yield stretched_inputs(EVALUATION_BATCH, n + 1, generator)
 
 
 def _penalty(recipe: Recipe, step: int) -> float:
