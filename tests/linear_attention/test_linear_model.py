@@ -35,7 +35,8 @@ def test_the_task_is_integrated_out():
     generator = torch.Generator().manual_seed(1)
     tasks = sample_tasks(20_000, D, generator, torch.float64)
     losses = (tasks @ residuals(weights, X)[0, 0]).square().mean(-1)
-    assert losses.mean() == pytest.approx(risk(weights, X, EQUAL).item(), abs=4 * (losses.std() / len(losses) ** 0.5).item())
+    error = (losses.std() / len(losses) ** 0.5).item()
+    assert losses.mean() == pytest.approx(risk(weights, X, EQUAL).item(), abs=4 * error)
 
 
 def test_signs_on_a_position_matrix_only_flip_the_data():

@@ -50,7 +50,8 @@ def verify(record: Record) -> list[Comparison]:
     """The best weights' risk on a few prompts, and the risk that training starts from."""
     row, facts = best_risk(record), record.parameters
     if facts["layout"] == "single":
-        again = spectral_risk(record.tensors("best")["scales"][None], *sample_spectra(CHECK_PROMPTS, facts["n"], CHECK_SEED))
+        sample = sample_spectra(CHECK_PROMPTS, facts["n"], CHECK_SEED)
+        again = spectral_risk(record.tensors("best")["scales"][None], *sample)
         return [Comparison("risk of the best seed", row["check"], again.item(), 1e-6)]
     again, _ = evaluate(best_weights(record), CHECK_PROMPTS, CHECK_SEED)
     compared = [Comparison("risk of the best seed", row["check"], again.item(), 1e-3)]

@@ -8,7 +8,8 @@ along a direction u,
     q(X) = p(X) [share + (1 - share) mean_{s, u} s^-N exp((1 - 1/s^2) |X u|^2 / 2)],   X in R^{N x d},
 
 and every prompt weighs p / q, which is at most 1 / share. Means of what does not change when all inputs are rotated are
-then estimated without bias, and with a variance that the tail no longer makes (balance heuristic: Veach and Guibas 1995).
+then estimated without bias, and with a variance that the tail no longer makes (the balance heuristic of Veach and
+Guibas 1995).
 """
 
 import math
