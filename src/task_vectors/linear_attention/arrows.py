@@ -1,8 +1,9 @@
-"""Two layers whose first one can only write to arrows, trained with token dropout: Propositions 3 and 5 in learned weights.
+"""Two layers of which the first only writes to arrows, trained with token dropout: Propositions 3 and 5 as learned.
 
-As in the propositions C_1 = 0, and the first layer's D has rows for arrows alone, and one entry that joins the query with
-its empty answer. What arrows weigh is free: nothing ties their weights on inputs to those on answers. Inputs and answers of the demonstrations and all arrows
-are dropped, each on its own, the same ones in both layers; the query and the answer's token are kept.
+As in the propositions C_1 = 0, and the first layer's D has rows for arrows alone, and one entry that joins the query
+with its empty answer. What arrows weigh is free: nothing ties their weights on inputs to those on answers. Inputs and
+answers of the demonstrations and all arrows are dropped, each on its own, the same ones in both layers; the query and
+the answer's token are kept.
 """
 
 

@@ -1,13 +1,13 @@
 """Training an ensemble: all seeds at once, each on the same prompts, none touching another.
 
-The norm of each model's gradient is clipped, because the risk's tails are heavy: it is a polynomial of high degree in
-Gaussian inputs. The penalty on the squared weights, in units of the risk, begins after a quarter of the steps, when
+The risk's tails are heavy, so prompts are stretched on purpose and weighted for it, and the norm of each model's
+gradient is clipped. The penalty on the squared weights, in units of the risk, begins after a quarter of the steps, when
 every model has long left the saddle at zero, and goes to zero with the last: it moves weights that cost nothing.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from task_vectors.linear_attention.heavy_tails import stretched_inputs
 from task_vectors.linear_attention.model import Weights, initial_weights, risk
 from task_vectors.linear_attention.prompts import get_layout
+from task_vectors.linear_attention.restricted import Restricted
 
 WARM_UP = 100  # steps
 PENALTY_START = 0.25  # of the steps
@@ -30,7 +31,7 @@ class Recipe:
 
     steps: int = 2400
     batch: int = 500  # prompts, fresh in every step
-    rate: float = 0.01
+    rate: float = 1e-3  # times n + 5: an entry of D acts through D / n, and has the further to go
     penalty: float = 3e-3  # on the sum of squared weights, beside the log-risk
     initial_std: float = 0.1
 
@@ -43,25 +44,42 @@ def train(
     Returns the weights, and the risk on its batch of every model after each twentieth of the steps, columns: step,
     seed, risk. `stop` ends the run early, at the same schedule: the first steps alone, for a check.
     """
-    weights = initial_weights(get_layout(layout), n_layers, n, seeds, recipe.initial_std)
-    weights = weights.map(lambda tensor: tensor.requires_grad_())
-    tensors = list(weights.tensors().values())
-    optimizer = torch.optim.Adam(tensors, lr=recipe.rate, betas=(0.9, 0.99))
-    generator = torch.Generator().manual_seed(n_layers * 1000 + n)
+    start = initial_weights(get_layout(layout), n_layers, n, seeds, recipe.initial_std)
+    tensors, history = _minimize(
+        start.tensors(), lambda free: Weights(start.layout, **free), recipe, stop or recipe.steps, n_layers * 1000 + n
+    )
+    history["seed"] = [seeds[model] for model in history["seed"]]
+    return Weights(start.layout, **tensors), history
+
+
+def train_restricted(start: Restricted, recipe: Recipe) -> Restricted:
+    """Go on from `start` within the theorem's set."""
+    tensors, _ = _minimize(
+        start.tensors, lambda free: replace(start, tensors=free).weights(), recipe, recipe.steps, start.n
+    )
+    return replace(start, tensors=tensors)
+
+
+def _minimize(
+    start: dict[str, Tensor], weights_of: Callable[[dict[str, Tensor]], Weights], recipe: Recipe, stop: int, seed: int
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    free = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+    n, tensors = weights_of(free).n, list(free.values())
+    rate = recipe.rate * (n + 5)
+    optimizer = torch.optim.Adam(tensors, betas=(0.9, 0.99))
+    generator = torch.Generator().manual_seed(seed)
     rows, every = [], max(1, recipe.steps // 20)
-    for step in tqdm(range(stop or recipe.steps), desc=f"{layout}, {n_layers} layers, n = {n}", leave=False):
+    for step in tqdm(range(stop), desc=f"n = {n}", leave=False):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP) * (1 - step / recipe.steps)
-        risks = risk(weights, *stretched_inputs(recipe.batch, n + 1, generator))  # [S]
+            group["lr"] = rate * min(1, (step + 1) / WARM_UP) * (1 - step / recipe.steps)
+        risks = risk(weights_of(free), *stretched_inputs(recipe.batch, n + 1, generator))  # [S]
         if step % every == 0:
-            rows += [
-                {"step": step, "seed": seed, "risk": value} for seed, value in zip(seeds, risks.tolist(), strict=True)
-            ]
+            rows += [{"step": step, "seed": model, "risk": value} for model, value in enumerate(risks.tolist())]
         optimizer.zero_grad()
         (risks + risks.detach() * _penalty(recipe, step) * _square_norms(tensors)).sum().backward()
         _clip(tensors)
         optimizer.step()
-    return weights.map(Tensor.detach), pd.DataFrame(rows)
+    return {name: tensor.detach() for name, tensor in free.items()}, pd.DataFrame(rows)
 
 
 @torch.no_grad()
@@ -84,7 +102,7 @@ def _penalty(recipe: Recipe, step: int) -> float:
 
 
 def _square_norms(tensors: list[Tensor]) -> Tensor:
-    return sum(tensor.flatten(1).square().sum(1) for tensor in tensors)  # [S]
+    return sum(tensor.square().reshape(len(tensor), -1).sum(1) for tensor in tensors)  # [S]
 
 
 @torch.no_grad()
