@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from task_vectors.kernels.linear_attention import linear_attention
+from task_vectors.linear_attention.dropout import visible
 from task_vectors.linear_attention.heavy_tails import DIMENSION, stretched_inputs
 from task_vectors.linear_attention.prompts import get_layout, prompt_states
 from task_vectors.linear_attention.theory import project
@@ -39,7 +40,7 @@ def run(*, n: int, keep: float, causal: bool, n_seeds: int, steps: int, batch: i
         optimizer.step()
     free = {name: tensor.detach() for name, tensor in free.items()}
     risks = _test_risks(free, n, keep, causal)
-    weights = _weight_table(free["D"], n)
+    weights = _weight_table(_in_use(free["D"], n, causal), n)
     best = {name: tensor[int(risks.argmin())] for name, tensor in free.items()}
     return {"risks": pd.DataFrame({"seed": range(n_seeds), "risk": risks.tolist()}), "weights": weights, "best": best}
 
@@ -71,23 +72,25 @@ def _risk(free: dict[str, Tensor], n: int, keep: float, causal: bool, batch: int
     Z = prompt_states(X, torch.eye(DIMENSION).expand(batch, -1, -1), TRIPLETS).expand(S, -1, -1, -1)
     options = {"n": n, "keep": kept.expand(S, -1, -1), "causal": causal}
     one, none = torch.ones(S), torch.zeros(S)
-    Z = linear_attention(Z, one, one, none, _arrows_only(free["D"], n), **options)
+    Z = linear_attention(Z, one, one, none, _in_use(free["D"], n, causal), **options)
     last = torch.zeros_like(free["D"])
     last[:, -1] = free["query_row"]
     Z = linear_attention(Z, none, free["scale"], one, last, **options)  # [S, B, T, 2d]
     return ((Z[:, :, -1, DIMENSION:] + X[:, -1]).square().sum(-1) * importance).mean(-1)
 
 
-def _arrows_only(D: Tensor, n: int) -> Tensor:
-    mask = torch.zeros(D.shape[-2:])
-    mask[TRIPLETS.arrows(n)] = 1
+def _in_use(D: Tensor, n: int, causal: bool) -> Tensor:
+    """D with only what an arrow may read of demonstrations that it sees whole, and the query's own entry."""
+    mask, seen = torch.zeros(D.shape[-2:]), torch.from_numpy(visible(n, causal)).T.to(D)  # [T, T], [n + 1, n]
+    for places in (TRIPLETS.inputs(n), TRIPLETS.answers(n)):
+        mask[TRIPLETS.arrows(n)[:, None], places[:n]] = seen
     mask[-1, TRIPLETS.inputs(n)[-1]] = 1
     return D * mask
 
 
 def _weight_table(D: Tensor, n: int) -> pd.DataFrame:
     rows = []
-    for seed, matrix in enumerate(_arrows_only(D, n)):
+    for seed, matrix in enumerate(D):
         weights = project(matrix, TRIPLETS, n).weights[:, :n]  # [n + 1, n]
         weights = weights / weights.norm()
         rows += [
