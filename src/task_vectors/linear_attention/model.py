@@ -76,7 +76,7 @@ def residuals(weights: Weights, X: Tensor) -> Tensor:
     for layer in range(1, weights.n_layers - 1):
         scales = a[:, layer], b[:, layer], c[:, layer]
         Z = linear_attention(Z.mT, *scales, weights.D[:, layer], n=weights.n).mT
-    return _last_answer(weights, Z, b[:, -1], c[:, -1]) + X[:, -1]
+    return _LastAnswer.apply(Z, weights.query_row, b[:, -1] / weights.n, c[:, -1]) + X[:, -1]
 
 
 def all_states(weights: Weights, Z: Tensor) -> list[Tensor]:
@@ -117,10 +117,36 @@ def _first_layer(weights: Weights, X: Tensor, a: Tensor, b: Tensor, c: Tensor) -
     return torch.cat([Zx, Zy], 2)  # [S, B, 2d, T]
 
 
-def _last_answer(weights: Weights, Z: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """The answer half of the last token after the last layer: the only query that counts there."""
-    d = Z.shape[2] // 2
-    keys = Z[:, :, :d]  # [S, B, d, T]
-    scores = c[:, None, None, None] * (keys[..., -1:].mT @ keys) + weights.query_row[:, None, None]  # [S, B, 1, T]
-    scores = scores.index_fill(-1, torch.tensor([Z.shape[-1] - 1]), 0)  # the last token is no key
-    return Z[:, :, d:, -1] + (b / weights.n)[:, None, None] * (Z[:, :, d:] @ scores.mT)[..., 0]
+class _LastAnswer(torch.autograd.Function):
+    """The answer half [S, B, d] of the last token after the last layer: the only query that counts there.
+
+    Y s with s = b/n (c X^T q + row) over the keys, q the last token's x, and 1 for the last token, which is no key: what
+    it holds itself is kept. Gradients are written out: all that states Z = [X; Y] get is one product of rank two (and
+    what q gets), where autograd would write several tensors of their size.
+    """
+
+    @staticmethod
+    def forward(ctx, Z, row, scale, c):
+        d = Z.shape[2] // 2
+        X, Y = Z[:, :, :d], Z[:, :, d:]  # each [S, B, d, T]
+        products = X[..., -1:].mT @ X  # [S, B, 1, T]
+        scores = c[:, None, None, None] * products + row[:, None, None]
+        weighed = scale[:, None, None, None] * scores
+        weighed[..., -1] = 1
+        ctx.save_for_backward(Z, scale, c, products, scores, weighed)
+        return (Y @ weighed.mT)[..., 0]
+
+    @staticmethod
+    def backward(ctx, g):
+        Z, scale, c, products, scores, weighed = ctx.saved_tensors
+        d = Z.shape[2] // 2
+        X, Y = Z[:, :, :d], Z[:, :, d:]
+        d_weighed = g[:, :, None] @ Y  # [S, B, 1, T]
+        d_weighed[..., -1] = 0
+        d_scores = scale[:, None, None, None] * d_weighed
+        d_products = c[:, None, None, None] * d_scores
+        left = Z.new_zeros(*Z.shape[:3], 2)
+        left[:, :, :d, 0], left[:, :, d:, 1] = X[..., -1], g
+        dZ = left @ torch.cat([d_products, weighed], 2)  # [S, B, 2d, T]
+        dZ[:, :, :d, -1] += (X @ d_products.mT)[..., 0]
+        return dZ, d_scores.sum((1, 2)), (d_weighed * scores).sum((1, 2, 3)), (d_scores * products).sum((1, 2, 3))
