@@ -120,9 +120,9 @@ def _first_layer(weights: Weights, X: Tensor, a: Tensor, b: Tensor, c: Tensor) -
 class _LastAnswer(torch.autograd.Function):
     """The answer half [S, B, d] of the last token after the last layer: the only query that counts there.
 
-    Y s with s = b/n (c X^T q + row) over the keys, q the last token's x, and 1 for the last token, which is no key: what
-    it holds itself is kept. Gradients are written out: all that states Z = [X; Y] get is one product of rank two (and
-    what q gets), where autograd would write several tensors of their size.
+    Y s with s = b/n (c X^T q + row) over the keys, q the last token's x, and 1 for the last token, which is no key:
+    what it holds itself is kept. Gradients are written out: all that states Z = [X; Y] get is one product of rank two
+    (and what q gets), where autograd would write several tensors of their size.
     """
 
     @staticmethod
