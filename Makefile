@@ -7,7 +7,7 @@ PAGE := $(CURDIR)/_build/html/index.html
 # Snakemake and its rules call the tools by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test verify fresh
+.PHONY: book test verify fresh bench
 
 book: $(INSTALLED)
 	$(BIN)/snakemake --config preset=$(PRESET)
@@ -31,6 +31,12 @@ fresh: $(INSTALLED)
 	rm -rf $(FRESH)-finished
 	mv $(FRESH) $(FRESH)-finished
 	@echo "The records that were computed: $(FRESH)-finished"
+
+# Measure every claim of speed, one after the other, and add the rows to benchmarks/results. Wants an idle machine.
+# ways_of_training.py compares results, not speed, and takes long: it is run by itself.
+BENCHMARKS := $(filter-out benchmarks/measure.py benchmarks/ways_of_training.py,$(wildcard benchmarks/*.py))
+bench: $(INSTALLED)
+	@set -e; for file in $(BENCHMARKS); do echo "$$file"; OMP_WAIT_POLICY=passive $(BIN)/python $$file; done
 
 # requirements-nodeps.txt: packages whose own requirements the project does without.
 $(INSTALLED): requirements.txt requirements-nodeps.txt pyproject.toml

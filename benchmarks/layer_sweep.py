@@ -1,14 +1,12 @@
 """layer_sweep against one full forward per layer, and capture in bfloat16 against float32, each measured side by side.
 
-Run `python benchmarks/layer_sweep.py`; it takes 13 minutes on two cores and writes results/layer_sweep.csv.
+The floor of a sweep is its floating-point operations at the rate of a large matrix product, taken in the same round.
+Run `python benchmarks/layer_sweep.py`; it takes six minutes on two cores and adds to results/layer_sweep.csv.
 """
-
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import torch
+from measure import append, gemm_rate, row, timed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,7 +14,6 @@ from task_vectors.batches import pad, tokenize
 from task_vectors.interventions import capture, continue_greedily, inject, layer_sweep
 from task_vectors.models import LanguageModel, load_model
 from task_vectors.prompts import few_shot_prompts
-from task_vectors.records import environment
 from task_vectors.tasks import get_task
 
 MODEL = "gemma-3-270m"
@@ -24,66 +21,45 @@ BATCH = 8  # prompts
 N_DEMOS = 10
 # Prompts of person_to_language are about 90 tokens long, those of most tasks 65.
 SWEEPS = {  # name: task, with demonstrations, batches
-    "90-token prompts": ("person_to_language", True, 13),
+    "90-token prompts": ("person_to_language", True, 5),
     "65-token prompts": ("present_to_gerund", True, 3),
-    "zero-shot prompts": ("person_to_language", False, 13),
+    "zero-shot prompts": ("person_to_language", False, 5),
 }
-CAPTURE_TASK, CAPTURE_BATCHES = "present_to_gerund", 6
-RESULTS = Path(__file__).parent / "results" / "layer_sweep.csv"
+CAPTURE_TASK, CAPTURE_BATCHES = "present_to_gerund", 4
+LARGE = 2048  # rows of the square product
 
 
 def main() -> None:
     lm = load_model(MODEL)
-    gemm = gemm_rate(lm, torch.float32)
-    rows = {
-        "float32 matrix product [GFLOP/s]": gemm / 1e9,
-        "bfloat16 matrix product [GFLOP/s]": gemm_rate(lm, torch.bfloat16, size=1024, repeats=3) / 1e9,
-    }
-    for name, (task, with_demos, batches) in SWEEPS.items():
-        rows |= {f"{name}: {key}": value for key, value in compare_sweeps(lm, gemm, task, with_demos, batches).items()}
-    rows |= {f"bfloat16 capture: {key}": value for key, value in compare_dtypes(lm).items()}
-    table = pd.DataFrame({"name": rows.keys(), "value": rows.values()})
-    RESULTS.parent.mkdir(exist_ok=True)
-    where = {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
-    table.assign(model=MODEL, **where, **environment()).to_csv(RESULTS, index=False)
-    print(table.to_string(index=False, header=False, float_format=lambda value: f"{value:.4g}"))
-    print(f"Written to {RESULTS}")
+    rows = [row for name in SWEEPS for row in compare_sweeps(lm, name)]
+    append("layer_sweep", rows + compare_dtypes(lm))
 
 
 @torch.no_grad()
-def compare_sweeps(lm: LanguageModel, gemm: float, task: str, with_demos: bool, batches: int) -> dict[str, float]:
-    """Both ways on the same batches, in turn: seconds, their ratio, its floor, and whether they agree."""
+def compare_sweeps(lm: LanguageModel, case: str) -> list[dict]:
+    """Both ways on the same batches, in turn: seconds, their ratio, the floor, and whether they agree."""
+    task, with_demos, batches = SWEEPS[case]
     prompts = few_shot_prompts(get_task(task), N_DEMOS, BATCH * batches, seed=0)
     texts = list(prompts.texts) if with_demos else prompts.zero_shot_texts
-    measured, ratios = [], []
-    for start in tqdm(range(0, len(texts), BATCH), desc=f"{task}, {N_DEMOS if with_demos else 0} demonstrations"):
+    rounds = []
+    for start in tqdm(range(0, len(texts), BATCH), desc=case):
         batch = texts[start : start + BATCH]
         vectors = capture(lm, list(prompts.vector_texts[start : start + BATCH]))  # [B, L, d]
-        once, swept = timed(lm, lambda: layer_sweep(lm, batch, vectors))  # noqa: B023
-        each, slow = timed(lm, lambda: one_forward_per_layer(lm, batch, vectors))  # noqa: B023
-        ratios.append(each / once)
-        measured.append(
-            {
-                "sweep [s]": once,
-                "one forward per layer [s]": each,
-                "floor of the sweep [s]": floor(lm, batch) / gemm,
-                "tokens in a prompt": sum(map(len, tokenize(lm, batch))) / len(batch),
-                "arg-max equal": (swept.argmax(-1) == slow.argmax(-1)).float().mean().item(),
-                "largest logit difference": (swept - slow).abs().max().item(),
-            }
-        )
-    table = pd.DataFrame(measured)
-    medians = table.drop(columns=["arg-max equal", "largest logit difference"]).median()
-    return {
-        "times faster, median": pd.Series(ratios).median(),
-        "times faster, 20th percentile": pd.Series(ratios).quantile(0.2),
-        "times faster, 80th percentile": pd.Series(ratios).quantile(0.8),
-        **medians,
-        "floor over sweep": (table["floor of the sweep [s]"] / table["sweep [s]"]).median(),
-        "prompts": len(texts),
-        "arg-max equal": table["arg-max equal"].mean(),
-        "largest logit difference": table["largest logit difference"].max(),
-    }
+        once, swept = timed(lambda: layer_sweep(lm, batch, vectors))  # noqa: B023
+        each, slow = timed(lambda: one_forward_per_layer(lm, batch, vectors))  # noqa: B023
+        floor = operations(lm, batch) / gemm_rate(LARGE, device=lm.device)
+        equal = (swept.argmax(-1) == slow.argmax(-1)).float().mean().item()
+        rounds.append((once, each, floor, equal, (swept - slow).abs().max().item()))
+    found = pd.DataFrame(rounds, columns=["once", "each", "floor", "equal", "difference"])
+    return [
+        row(case, "layer_sweep", "s", found.once),
+        row(case, "one forward per layer", "s", found.each),
+        row(case, "floor", "s", found.floor),
+        row(case, "one forward per layer / layer_sweep", "ratio", found.each / found.once),
+        row(case, "layer_sweep / floor", "ratio", found.once / found.floor),
+        row(case, "arg-max equal", "share", [found.equal.mean()]),
+        row(case, "largest difference", "logits", [found.difference.max()]),
+    ]
 
 
 def one_forward_per_layer(lm: LanguageModel, texts: list[str], vectors: Tensor) -> Tensor:
@@ -98,7 +74,7 @@ def one_forward_per_layer(lm: LanguageModel, texts: list[str], vectors: Tensor) 
     return torch.stack(logits, 1)
 
 
-def floor(lm: LanguageModel, texts: list[str]) -> float:
+def operations(lm: LanguageModel, texts: list[str]) -> float:
     """Floating-point operations that a sweep cannot do without (attention's own, under 1 %, left out).
 
     2 a parameter and token for every token before the last, and for the last one L times; 2 V d for each row of logits.
@@ -110,42 +86,23 @@ def floor(lm: LanguageModel, texts: list[str]) -> float:
     return 2 * inside * tokens + 2 * embedding.numel() * scored
 
 
-def gemm_rate(lm: LanguageModel, dtype: torch.dtype, size: int = 2048, repeats: int = 9) -> float:
-    """Operations a second of a large matrix product, where the model runs."""
-    a = torch.randn(size, size, device=lm.device).to(dtype)
-    seconds = [timed(lm, lambda: a @ a)[0] for _ in range(repeats)]
-    return 2 * size**3 / pd.Series(seconds).median()
-
-
 @torch.no_grad()
-def compare_dtypes(lm: LanguageModel) -> dict[str, float]:
+def compare_dtypes(lm: LanguageModel) -> list[dict]:
     """Capture in both dtypes on the same prompts, in turn, and how often the next token differs."""
     short = load_model(MODEL, dtype="bfloat16")
     prompts = few_shot_prompts(get_task(CAPTURE_TASK), N_DEMOS, BATCH * CAPTURE_BATCHES, seed=0)
     ratios, differ = [], []
     for start in tqdm(range(0, len(prompts.texts), BATCH), desc="bfloat16"):
         batch = list(prompts.texts[start : start + BATCH])
-        seconds = [timed(lm, lambda model=model: capture(model, batch))[0] for model in (lm, short)]  # noqa: B023
+        seconds = [timed(lambda model=model: capture(model, batch))[0] for model in (lm, short)]  # noqa: B023
         ratios.append(seconds[0] / seconds[1])
         tokens = [continue_greedily(model, batch, max_tokens=1).first_tokens for model in (lm, short)]
         differ += (tokens[0] != tokens[1]).tolist()
-    return {
-        "times faster than float32, median": pd.Series(ratios).median(),
-        "times faster than float32, 20th percentile": pd.Series(ratios).quantile(0.2),
-        "times faster than float32, 80th percentile": pd.Series(ratios).quantile(0.8),
-        "prompts": len(differ),
-        "next token differs": pd.Series(differ).mean(),
-    }
-
-
-def timed(lm: LanguageModel, call: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Seconds and result."""
-    wait = torch.cuda.synchronize if lm.device.type == "cuda" else lambda: None
-    wait()
-    start = time.perf_counter()
-    result = call()
-    wait()
-    return time.perf_counter() - start, result
+    case = f"capture of {len(differ)} prompts"
+    return [
+        row(case, "float32 / bfloat16", "ratio", ratios),
+        row(case, "next token differs", "share", [pd.Series(differ).mean()]),
+    ]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ FILES = {
     "data/lists/a.csv": "x,y",
     "data/lists/README.md": "About",
     "data/published/table.csv": "x,y",
+    "benchmarks/results/step.csv": "x,y",
     "data/recorded/trial/0/a.csv": "x,y",
     "data/recorded/other/0/a.csv": "x,y",
     "book/index.md": "# A book",
@@ -95,6 +96,8 @@ def test_the_closure_follows_imports_and_data(project):
         ("from task_vectors import trials\ntrials.TRIAL", "data/recorded/trial/0/a.csv"),
         ("folder = 'data/recorded'", "data/recorded/other/0/a.csv"),
         ("open(f'data/lists/{1}.csv')", "data/lists/a.csv"),
+        ("folder = 'benchmarks/results'", "benchmarks/results/step.csv"),
+        ("root() / 'benchmarks' / 'results' / name", "benchmarks/results/step.csv"),
         ("data = root() / 'data'\nother = data / 'lists'", "data/published/table.csv"),
     ],
 )

@@ -1,5 +1,5 @@
-"""What a notebook or module is made from, found without running it: its task_vectors modules, its data files, and the
-records of the experiments that it uses."""
+"""What a notebook or module is made from, found without running it: its task_vectors modules, its data files and
+measurements, and the records of the experiments that it uses."""
 
 import ast
 import json
@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = "task_vectors"
+DATA = ("data", "benchmarks")  # folders of what is read and not imported
 
 
 def dependencies(*sources: Path | str, root: Path) -> list[str]:
-    """The files below `root` that the sources rest on: imported modules, their imports, data/ paths that they name, and
-    the records of experiments whose constant is used anywhere but where it is defined."""
+    """The files below `root` that the sources rest on: imported modules, their imports, paths in data/ and benchmarks/
+    that they name, and the records of experiments whose constant is used anywhere but where it is defined."""
     todo, modules, data, used, experiments = [Path(root, source) for source in sources], set(), set(), set(), {}
     while todo:
         tree = ast.parse(_code(path := todo.pop()), filename=str(path))
@@ -88,14 +89,14 @@ def _experiments(tree: ast.Module) -> dict[str, str]:
 
 
 def _data_paths(tree: ast.Module) -> Iterator[str]:
-    """Paths under data/, as a text ("data/tasks") or joined by slashes (project_root() / "data" / "tasks" / name)."""
+    """Paths in data/ and benchmarks/, as a text ("data/tasks") or joined (project_root() / "data" / "tasks" / name)."""
     inner = {id(node.left) for node in ast.walk(tree) if _is_join(node)}
     for node in ast.walk(tree):
         if _is_join(node) and id(node) not in inner:
             parts = _known_parts(node)
-            if "data" in parts:
-                yield "/".join(parts[parts.index("data") :])
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"data/[\w./-]+", str(node.value)):
+            if known := [name for name in parts if name in DATA]:
+                yield "/".join(parts[parts.index(known[0]) :])
+        elif isinstance(node, ast.Constant) and re.fullmatch(rf"({'|'.join(DATA)})/[\w./-]+", str(node.value)):
             yield node.value.rstrip("/")
 
 

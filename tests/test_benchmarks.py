@@ -1,0 +1,131 @@
+"""The benchmarks at tiny sizes: that they run, that their rivals compute the same, and that results stay."""
+
+from importlib import import_module
+
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from task_vectors.linear_attention.model import initial_weights
+from task_vectors.linear_attention.prompts import get_layout, sample_inputs
+from task_vectors.paths import project_root
+
+FOLDER = project_root() / "benchmarks"
+STEP = {"BATCH": 20, "SEEDS": 2, "DEMONSTRATIONS": (3,), "LARGE": 64, "ROUNDS": 2}
+TINY = {
+    "knn_vote": {"SIZES": ((60, 2),), "WIDTH": 8, "K": 3, "N_CLASSES": 3, "ROUNDS": 2},
+    "layer_sweep": {
+        "BATCH": 2,
+        "N_DEMOS": 2,
+        "SWEEPS": {"prompts": ("to_upper", True, 2), "zero-shot prompts": ("to_upper", False, 2)},
+        "CAPTURE_TASK": "to_upper",
+        "CAPTURE_BATCHES": 2,
+        "LARGE": 64,
+    },
+    "linear_attention_step": STEP,
+    "machine": {"SIZES": {torch.float32: 64, torch.bfloat16: 32}, "MEGABYTES": 1, "ROUNDS": 2},
+    "saliency": {"TOKENS": (12,), "ROUNDS": 2},
+}
+COLUMNS = ["case", "name", "unit", "median", "low", "high", "threads", "date", "commit", "processor"]
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path, folder):
+    """A benchmark at tiny sizes, with a model that is made here and results that are written elsewhere."""
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(import_module("measure"), "RESULTS", tmp_path)
+
+    def load(name):
+        module = import_module(name)
+        for constant, value in TINY[name].items():
+            monkeypatch.setattr(module, constant, value)
+        if hasattr(module, "MODEL"):
+            monkeypatch.setattr(module, "MODEL", str(folder))
+        return module
+
+    return load
+
+
+def test_every_benchmark_is_tried_here():
+    assert {path.stem for path in FOLDER.glob("*.py")} - {"measure", "ways_of_training"} == TINY.keys()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_prints_and_keeps_its_rows(name, benchmark, monkeypatch, tmp_path, capsys):
+    module = benchmark(name)
+    # A process takes seconds to start; the last test starts one.
+    monkeypatch.setattr(module, "peak_of_a_process", lambda form, tokens: 2.0 * len(form), raising=False)
+    module.main()
+    table = pd.read_csv(tmp_path / f"{name}.csv")
+    assert list(table.columns)[: len(COLUMNS)] == COLUMNS
+    assert {"python", "torch", "scikit-learn", "instructions", "wait policy"} <= set(table.columns)
+    assert not table.isna().any(axis=None)
+    assert not table.duplicated(["case", "name", "threads"]).any()
+    assert ((table.low <= table["median"]) & (table["median"] <= table.high)).all()
+    assert (table.loc[table.unit.isin(["s", "ms", "ratio", "GFLOP/s", "GB/s"]), "low"] > 0).all()
+    printed = capsys.readouterr().out
+    assert all(row.name in printed and row.case in printed for row in table.itertuples(index=False))
+
+
+def test_a_second_run_leaves_the_first_as_it_is(benchmark, tmp_path):
+    machine = benchmark("machine")
+    machine.main()
+    first = (tmp_path / "machine.csv").read_text()
+    machine.main()
+    both = (tmp_path / "machine.csv").read_text()
+    assert both.startswith(first)
+    assert len(both.splitlines()) == 2 * len(first.splitlines()) - 1
+
+
+def test_a_run_with_another_package_keeps_the_columns_of_older_ones(benchmark, tmp_path):
+    (tmp_path / "machine.csv").write_text("case,name,median,julia\nold,copy,0.10,1.12\n")
+    benchmark("machine").main()
+    table = pd.read_csv(tmp_path / "machine.csv", dtype=str)
+    assert table.loc[0, ["case", "name", "median", "julia"]].tolist() == ["old", "copy", "0.10", "1.12"]
+    assert len(table) > 1
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_a_row_is_the_median_and_its_range():
+    found = import_module("measure").row("case", "name", "s", [10, 0, 5, 3, 1, 2, 4, 6, 7, 8, 9])
+    assert (found["low"], found["median"], found["high"]) == (2, 5, 8)
+
+
+@pytest.mark.parametrize("layer", ["script_layer", "tight_layer"])
+def test_a_rival_takes_a_step_on_the_same_function(layer, benchmark):
+    step, n = benchmark("linear_attention_step"), 3
+    weights = initial_weights(get_layout("triplets"), step.LAYERS, n, [0], std=0.5, dtype=torch.float64)
+    weights = weights.map(lambda tensor: tensor.requires_grad_())
+    X = sample_inputs(20, n, step.D, torch.Generator().manual_seed(0), torch.float64)
+    tasks = torch.eye(step.D, dtype=torch.float64).expand(20, -1, -1)  # ours is the risk at W = I, summed over outputs
+    theirs = step.D * step.score_building_loss(weights, X, tasks, getattr(step, layer))
+    ours = step.risk(weights, X, torch.tensor(1.0)).sum()
+    torch.testing.assert_close(theirs, ours)
+    tensors = tuple(weights.tensors().values())
+    torch.testing.assert_close(torch.autograd.grad(theirs, tensors), torch.autograd.grad(ours, tensors))
+
+
+@pytest.mark.parametrize("n", [10, 30])
+def test_the_floor_of_a_step_counts_no_product_that_the_step_does_without(n, benchmark):
+    step = benchmark("linear_attention_step")
+    with FlopCounterMode(display=False) as done:
+        step.steppers(n)["ours"]()
+    operations = step.products(n)[1]
+    assert 0.75 * done.get_total_flops() < operations <= done.get_total_flops()
+
+
+def test_the_rival_of_saliency_computes_the_same(benchmark, tiny_llama):
+    saliency = benchmark("saliency")
+    text, target = saliency.prompt(tiny_llama, 12)
+    found, expected = (form(tiny_llama, text, target) for form in (saliency.ours, saliency.eager))
+    assert found.shape == (tiny_llama.n_layers, 12, 12)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_sees_the_weights_that_eager_attention_keeps(benchmark, tiny_llama):
+    """Every A and its gradient, in float32."""
+    heads, tokens = tiny_llama.model.config.num_attention_heads, 300
+    kept = 2 * 4 * tiny_llama.n_layers * heads * tokens**2 / 1e6
+    assert benchmark("saliency").peak_of_a_process("eager", tokens) > kept
