@@ -54,3 +54,12 @@ def test_no_other_weights_are_better():
 
 def test_an_arrow_reads_what_was_answered_before_it():
     assert visible(2, causal=True).tolist() == [[False, True, True], [False, False, True]]
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5])
+def test_late_demonstrations_weigh_more_in_the_last_causal_arrow(keep):
+    """Proposition 5; and several starts agree, however small the moment is."""
+    last = [np.abs(predicted_weights(6, keep, causal=True, starts=3, seed=seed)[:, -1]) for seed in range(3)]
+    np.testing.assert_allclose(last, np.broadcast_to(last[0], (3, 6)), atol=2e-3)
+    assert (np.diff(last[0]) > -1e-3).all()
+    assert last[0][-1] > last[0][0] + 0.1

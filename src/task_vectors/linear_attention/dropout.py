@@ -19,6 +19,8 @@ At p = 1 this is (d + 1) |L L^T|^2 + 1, least where L L^T is a multiple of the i
 import numpy as np
 from scipy.optimize import minimize
 
+PATIENCE = {"maxiter": 2000, "maxfun": 200_000, "ftol": 1e-12, "gtol": 1e-7}
+
 
 def second_moment(weights: np.ndarray, keep: float, d: int) -> float:
     """E |answer|^2 / d for weights [n, m] of n demonstrations in m arrows, all tokens kept with probability `keep`."""
@@ -53,8 +55,9 @@ def predicted_weights(
         return weights / np.linalg.norm(free)
 
     def objective(free: np.ndarray) -> float:
-        return second_moment(normalized(free), keep, d)
+        # The moment itself may be tiny, and the minimizer would stop before it starts.
+        return np.log(second_moment(normalized(free), keep, d))
 
-    found = [minimize(objective, rng.normal(size=mask.sum()), method="L-BFGS-B") for _ in range(starts)]
+    found = [minimize(objective, rng.normal(size=mask.sum()), method="L-BFGS-B", options=PATIENCE) for _ in range(starts)]
     weights = normalized(min(found, key=lambda result: result.fun).x)
     return weights * np.where(weights.sum(0) < 0, -1, 1)
