@@ -58,6 +58,7 @@ def predicted_weights(
         # The moment itself may be tiny, and the minimizer would stop before it starts.
         return np.log(second_moment(normalized(free), keep, d))
 
-    found = [minimize(objective, rng.normal(size=mask.sum()), method="L-BFGS-B", options=PATIENCE) for _ in range(starts)]
+    drawn = rng.normal(size=(starts, mask.sum()))
+    found = [minimize(objective, start, method="L-BFGS-B", options=PATIENCE) for start in drawn]
     weights = normalized(min(found, key=lambda result: result.fun).x)
     return weights * np.where(weights.sum(0) < 0, -1, 1)
