@@ -107,8 +107,15 @@ def written_by_generate(lm, text, room) -> str:
     return lm.tokenizer.decode(tokens[:stop], skip_special_tokens=True).strip(" ")
 
 
+def test_there_is_room_for_the_longest_answer_of_all_samples(tiny_llama, samples, room):
+    assert evaluation.answer_room(tiny_llama, samples) == room
+    longer = few_shot_prompts(get_task("present_to_past_perfect"), 2, 4, 0)
+    longest = max(map(len, longer.completions))
+    assert evaluation.answer_room(tiny_llama, [*samples, longer]) == longest + 1
+
+
 def test_icl_answers_are_what_each_prompt_alone_gives(tiny_llama, samples, room):
-    tables = evaluation.test_answers(tiny_llama, samples, AT_ONE)
+    tables = evaluation.test_answers(tiny_llama, samples, AT_ONE, room)
     for prompts, table in zip(samples, tables, strict=True):
         alone = [continue_greedily(tiny_llama, [text], max_tokens=room).texts[0] for text in prompts.texts]
         assert table["icl"].tolist() == alone
@@ -126,14 +133,14 @@ def test_vector_answers_are_what_an_injection_by_hand_gives(tiny_llama, samples,
             with inject(tiny_llama, vector, layer):
                 by_hand.append(written_by_generate(tiny_llama, text, room))
             untouched.append(written_by_generate(tiny_llama, text, room))
-    tables = evaluation.test_answers(tiny_llama, samples, {"right": layer, "word": 1})
+    tables = evaluation.test_answers(tiny_llama, samples, {"right": layer, "word": 1}, room)
     assert [text for table in tables for text in table["vector"][::4]] == by_hand
     assert len(set(by_hand)) > 1
     assert by_hand != untouched
 
 
-def test_columns_describe_the_prompts(tiny_llama, samples):
-    for prompts, table in zip(samples, evaluation.test_answers(tiny_llama, samples, AT_ONE), strict=True):
+def test_columns_describe_the_prompts(tiny_llama, samples, room):
+    for prompts, table in zip(samples, evaluation.test_answers(tiny_llama, samples, AT_ONE, room), strict=True):
         assert list(table.columns) == [
             *("prefix", "group", "part", "vector_part", "query", "answer", "demo_answers", "icl", "vector"),
             *("icl_right", "icl_word", "vector_right", "vector_word"),
@@ -162,16 +169,16 @@ def test_right_is_the_whole_line_and_word_its_beginning(tiny_llama, monkeypatch)
         return Continuation(lines, torch.zeros(len(texts)), torch.zeros(len(texts), lm.n_layers, lm.d_model))
 
     monkeypatch.setattr(evaluation, "continue_greedily", write)
-    [table] = evaluation.test_answers(tiny_llama, [prompts], AT_ONE)
+    [table] = evaluation.test_answers(tiny_llama, [prompts], AT_ONE, room=9)
     assert table["icl_right"].tolist() == [True, False, False]
     assert table["icl_word"].tolist() == [True, True, False]
     assert table["vector_right"].tolist() == [False, False, False]
     assert table["vector_word"].tolist() == [False, False, True]
 
 
-def test_each_rule_judges_the_texts_of_its_own_layer(tiny_llama, samples):
-    exact, word = (evaluation.test_answers(tiny_llama, samples, dict.fromkeys(RULES, at))[0] for at in (0, 2))
-    [both, _] = evaluation.test_answers(tiny_llama, samples, {"right": 0, "word": 2})
+def test_each_rule_judges_the_texts_of_its_own_layer(tiny_llama, samples, room):
+    exact, word = (evaluation.test_answers(tiny_llama, samples, dict.fromkeys(RULES, at), room)[0] for at in (0, 2))
+    [both, _] = evaluation.test_answers(tiny_llama, samples, {"right": 0, "word": 2}, room)
     assert both["vector"].tolist() == exact["vector"].tolist() != word["vector"].tolist()
     assert both["vector_right"].tolist() == exact["vector_right"].tolist()
     assert both["vector_word"].tolist() == word["vector_word"].tolist()
@@ -190,7 +197,9 @@ def test_evaluate_joins_the_seeds(tiny_llama):
     # Each seed's rows are what that seed's prompts give by themselves, at the common layers.
     for seed, rows in answers.groupby("seed"):
         prompts = few_shot_prompts(BOTH_WAYS, 4, 6, seed, queries_per_prefix=2)
-        [alone] = evaluation.test_answers(tiny_llama, [prompts], result.layers)
+        [alone] = evaluation.test_answers(
+            tiny_llama, [prompts], result.layers, evaluation.answer_room(tiny_llama, [prompts])
+        )
         assert rows[alone.columns].to_dict("list") == alone.to_dict("list")
 
 

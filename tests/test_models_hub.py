@@ -12,6 +12,7 @@ import torch
 from tiny_models import tiny_model
 
 from task_vectors.models import load_model
+from task_vectors.weights import weights_id
 
 
 def commit(revision: str) -> str:
@@ -91,6 +92,10 @@ def test_a_hub_model_loads(hub):
     lm = load_model("lab/tiny")
     assert torch.equal(lm.model.lm_head.weight, tiny_model("llama").model.lm_head.weight)
     assert "lab/tiny (as published)" in lm.card
+
+
+def test_a_record_names_a_hub_model_by_its_commit(hub):
+    assert weights_id(load_model("lab/tiny")) == commit("main")
 
 
 def test_the_revision_asked_for_is_loaded(hub):

@@ -52,7 +52,7 @@ def evaluate(
     held_out = few_shot_prompts(task, n_demos, n_selection, seeds[0], pool="selection", **settings)
     layers, scores = choose_layers(lm, held_out)
     prompts = [few_shot_prompts(task, n_demos, n_prompts, seed, **settings) for seed in seeds]
-    tables = test_answers(lm, prompts, layers)
+    tables = test_answers(lm, prompts, layers, answer_room(lm, prompts))
     keys = {"task": task.name, "category": task.category, "n_demos": n_demos}
     answers = pd.concat(
         [table.assign(seed=seed, **keys) for seed, table in zip(seeds, tables, strict=True)], ignore_index=True
@@ -60,17 +60,16 @@ def evaluate(
     return Evaluation(answers, scores, layers)
 
 
-def test_answers(lm: LanguageModel, samples: Sequence[Prompts], layers: dict[str, int]) -> list[pd.DataFrame]:
-    """What ICL and the task vector write for each prompt of each sample; samples run together.
+def test_answers(
+    lm: LanguageModel, samples: Sequence[Prompts], layers: dict[str, int], room: int
+) -> list[pd.DataFrame]:
+    """What ICL and the task vector write for each prompt of each sample in at most `room` tokens; samples run together.
 
     Columns: prefix, group and part of the query, vector_part (the part of the query that the vector was read at),
     query, answer, demo_answers; icl and vector, the texts (vector at the layer for exact answers); and icl_right,
     icl_word, vector_right, vector_word, the verdicts by each rule, the vector at that rule's layer.
     """
     zero_shot = [text for prompts in samples for text in prompts.zero_shot_texts]
-    completions = [text for prompts in samples for text in prompts.completions]
-    # Room for the longest answer and the end of its line; a longer text is wrong already.
-    room = 1 + max(map(len, answer_tokens(lm, zero_shot, completions)))
     icl, vectors = _icl_and_vectors(lm, samples, room)
     by_layer = {
         layer: continue_greedily(
@@ -84,6 +83,13 @@ def test_answers(lm: LanguageModel, samples: Sequence[Prompts], layers: dict[str
         tables.append(_table(prompts, icl[span], {rule: by_layer[layer][span] for rule, layer in layers.items()}))
         start = span.stop
     return tables
+
+
+def answer_room(lm: LanguageModel, samples: Sequence[Prompts]) -> int:
+    """Tokens of the samples' longest answer and the end of its line; a longer text is wrong already."""
+    zero_shot = [text for prompts in samples for text in prompts.zero_shot_texts]
+    completions = [text for prompts in samples for text in prompts.completions]
+    return 1 + max(map(len, answer_tokens(lm, zero_shot, completions)))
 
 
 def _table(prompts: Prompts, icl: list[str], by_vector: dict[str, list[str]]) -> pd.DataFrame:
