@@ -2,7 +2,8 @@
 
 Triplets, d = 4, 1000 prompts, three layers; forward, backward and Adam; milliseconds for one seed. Ours trains eight
 seeds at once, takes the mean over tasks exactly, and draws its prompts stretched and weighted, as training does; the
-others train one seed and draw the tasks, as the papers' scripts do. All compute the same function of weights and inputs.
+others train one seed and draw the tasks, as the papers' scripts do. All compute the same function of weights and
+inputs.
 
 - The script's form does what the published script of Dong et al. (2026) does in a layer, in that order: all scores of
   a prompt, scaled, D added, the last key's set to zero, then one product for x and one for y. The script's random
