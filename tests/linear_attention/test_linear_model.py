@@ -40,7 +40,7 @@ def test_the_task_is_integrated_out():
 
 
 def test_signs_on_a_position_matrix_only_flip_the_data():
-    """The random signs of the paper's training change no expectation: the inputs are as likely with either sign."""
+    """Random signs that all layers share change no expectation: the inputs are as likely with either sign."""
     n, layout = 4, get_layout("triplets")
     weights = initial_weights(layout, 2, n, [0], std=0.5, dtype=torch.float64)
     X, W = drawn(5, n)
