@@ -2,8 +2,8 @@
 
 Triplets, d = 4, 1000 prompts, three layers; forward, backward and Adam; milliseconds for one seed. Ours trains eight
 seeds at once and takes the mean over tasks exactly; the others train one seed and draw the tasks, as the papers'
-scripts do. All compute the same function of weights and inputs, on plain Gaussian inputs. What it costs to draw the stretched
-inputs that chapter 08 trains on stands in a row of its own.
+scripts do. All compute the same function of weights and inputs, on plain Gaussian inputs. What it costs to draw the
+stretched inputs that chapter 08 trains on stands in a row of its own.
 
 - The script's form does what the published script of Dong et al. (2026) does in a layer, in that order: all scores of
   a prompt, scaled, D added, the last key's set to zero, then one product for x and one for y. The script's random
