@@ -20,7 +20,7 @@ TEXT = "Example:cat → cats\nExample:dog → dogs\nExample:cow →"
 
 def by_eager_autograd(lm: LanguageModel, text: str, target: str) -> torch.Tensor:
     """Σ_heads |A ∘ ∂loss/∂A| [L, T, T], with every layer's attention and its gradient in memory."""
-    model = copy.deepcopy(lm.model)
+    model = copy.deepcopy(lm.model).requires_grad_()  # another test may have frozen it
     model.set_attn_implementation("eager")
     answer = answer_tokens(lm, [text], [target])[0]
     ids = torch.tensor([tokenize(lm, [text])[0] + answer])
