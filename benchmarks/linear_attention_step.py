@@ -1,9 +1,9 @@
 """A training step of the linear transformer against the forms that build the T x T scores, and against its own floor.
 
-Triplets, d = 4, 1000 prompts, three layers; forward, backward and Adam; milliseconds for one seed. Ours trains eight
-seeds at once and takes the mean over tasks exactly; the others train one seed and draw the tasks, as the papers'
-scripts do. All compute the same function of weights and inputs, on plain Gaussian inputs. What it costs to draw the
-stretched inputs that chapter 08 trains on stands in a row of its own.
+Triplets, d = 4, 1000 prompts, three layers; forward, backward and Adam; milliseconds for one seed. Ours trains four
+seeds at once, as training does, and takes the mean over tasks exactly; the others train one seed and draw the tasks,
+as the papers' scripts do. All compute the same function of weights and inputs, on plain Gaussian inputs. What it
+costs to draw the stretched inputs that chapter 08 trains on stands in a row of its own.
 
 - The script's form does what the published script of Dong et al. (2026) does in a layer, in that order: all scores of
   a prompt, scaled, D added, the last key's set to zero, then one product for x and one for y. The script's random
@@ -28,8 +28,9 @@ from tqdm import tqdm
 from task_vectors.linear_attention.heavy_tails import stretched_inputs
 from task_vectors.linear_attention.model import Weights, initial_weights, risk
 from task_vectors.linear_attention.prompts import get_layout, prompt_states, sample_inputs, sample_tasks
+from task_vectors.linear_attention.training import TOGETHER
 
-D, BATCH, LAYERS, SEEDS = 4, 1000, 3, 8
+D, BATCH, LAYERS, SEEDS = 4, 1000, 3, TOGETHER
 DEMONSTRATIONS = (10, 30)
 EQUAL = torch.tensor(1.0)  # what every prompt of a plain sample weighs
 LARGE = 2048  # rows of the square product
