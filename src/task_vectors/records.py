@@ -246,10 +246,11 @@ def environment() -> dict[str, str]:
 def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object]) -> Record:
     shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
     print(f"computing {experiment.name} ({shown})", file=sys.stderr, flush=True)
+    target = _folders()[-1] / experiment.name / key
+    replaces = _identity(target)
     source, started = source_digest(experiment.module), time.monotonic()
     results = experiment.run(**parameters)
     seconds = time.monotonic() - started
-    target = _folders()[-1] / experiment.name / key
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as name:
         folder = Path(name, key)
@@ -268,9 +269,9 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
         }
         sealed = provenance | {"seal": _digest(_canonical(provenance))}
         (folder / PROVENANCE).write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _put(folder, target)
+        ours = _put(folder, target, replaces)
     print(f"computed {experiment.name} in {seconds:.0f} s", file=sys.stderr, flush=True)
-    return read_record(target, from_here=True)
+    return read_record(target, from_here=ours)
 
 
 def _check(experiment: Experiment, parameters: Mapping[str, object]) -> None:
@@ -287,17 +288,31 @@ def _check(experiment: Experiment, parameters: Mapping[str, object]) -> None:
             raise ValueError(f"parameter {name!r} must be {allowed}, got {type(value).__name__}") from None
 
 
-def _put(folder: Path, target: Path) -> None:
-    """Rename into place: whole or not at all. Of two processes that computed the same record, the later one stays."""
+def _put(folder: Path, target: Path, replaces: tuple[int, int] | None) -> bool:
+    """Rename into place: whole or not at all. Of two processes that computed the same record, the first one's stays.
+
+    Only the record that was there before the computation is replaced, for another one may already be being read.
+    """
     while True:
         try:
             folder.rename(target)
-            return
+            return True
         except OSError:
             if not target.exists():
                 raise
+        if _identity(target) != replaces:
+            return False
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as old, contextlib.suppress(FileNotFoundError):
             target.rename(Path(old, "replaced"))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of the same name; None where there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _committed() -> Path:
