@@ -25,6 +25,12 @@ TINY = {
     },
     "linear_attention_step": STEP,
     "machine": {"SIZES": {torch.float32: 64, torch.bfloat16: 32}, "MEGABYTES": 1, "ROUNDS": 2},
+    "regression_training": {
+        "CHANGES": {"n_demos": 3, "n_layers": 1, "width": 8, "n_heads": 2},
+        "BATCHES": (3,),
+        "LARGE": 64,
+        "ROUNDS": 2,
+    },
     "saliency": {"TOKENS": (12,), "ROUNDS": 2},
 }
 COLUMNS = ["case", "name", "unit", "median", "low", "high", "threads", "date", "commit", "processor"]
@@ -113,6 +119,25 @@ def test_the_floor_of_a_step_counts_no_product_that_the_step_does_without(n, ben
         step.steppers(n)["ours"]()
     operations = step.products(n)[1]
     assert 0.75 * done.get_total_flops() < operations <= done.get_total_flops()
+
+
+def test_transformers_trains_as_ours_does_where_the_function_is_the_same(benchmark):
+    """Forward, backward, clipping and update, over five steps in float32."""
+    steps = benchmark("regression_training").steppers(20)
+    losses = {name: [step() for _ in range(5)] for name, step in steps.items()}
+    assert len(set(losses["ours"])) == 5
+    assert losses["transformers, exact GELU"] == pytest.approx(losses["ours"], rel=1e-5)
+    assert losses["transformers"] == pytest.approx(losses["ours"], rel=1e-2)
+
+
+def test_operations_of_regression_training_are_its_products_but_for_attention(benchmark, monkeypatch):
+    training = benchmark("regression_training")
+    monkeypatch.setattr(training, "CHANGES", {})
+    with FlopCounterMode(display=False) as done:
+        training.steppers(8)["ours"]()
+    by_kind = done.get_flop_counts()["Global"]
+    assert training.operations(8) == by_kind[torch.ops.aten.mm] + by_kind[torch.ops.aten.addmm]
+    assert training.operations(8) > 0.9 * done.get_total_flops()
 
 
 def test_the_rival_of_saliency_computes_the_same(benchmark, tiny_llama):

@@ -1,0 +1,190 @@
+"""Training a small model on a mixture of regressions, resumable at every snapshot and equal to the bit if resumed.
+
+The sequences of a step are drawn from a seed of that step alone, so nothing random need be kept: the parameters, the
+optimizer's moments and the losses so far are all of a checkpoint. Each snapshot of the parameters stays, to be studied
+afterwards.
+"""
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from task_vectors.regression.gpt import GPT
+from task_vectors.regression.lstm import LSTM
+from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
+from task_vectors.regression.tokens import at_queries, token_shape, tokens
+
+WARM_UP = 200  # steps
+MAX_NORM = 1.0  # of the gradient
+ARCHITECTURES = ("gpt", "lstm")
+CHECKPOINT = "checkpoint.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+Mixture = SparseMixture | FamilyMixture
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is built and trained: AdamW, the rate warmed up and then taken linearly to zero.
+
+    n_demos: demonstrations before the last query; the output of every query is learned, the first one's included.
+    """
+
+    architecture: str = "gpt"
+    layout: str = "pair"
+    n_demos: int = 20
+    n_layers: int = 6
+    width: int = 64
+    n_heads: int = 4
+    steps: int = 20_000
+    batch: int = 128  # sequences, fresh in every step
+    rate: float = 2.5e-3
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture {self.architecture!r}; there are: {', '.join(ARCHITECTURES)}")
+        if self.width % self.n_heads:
+            raise ValueError(f"width must be a multiple of n_heads; got {self.width} and {self.n_heads}")
+
+
+def build(recipe: Recipe, dim: int, seed: int) -> nn.Module:
+    """A model with its first weights, the same for the same seed."""
+    n_tokens, entries = token_shape(recipe.layout, recipe.n_demos + 1, dim)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if recipe.architecture == "lstm":
+            return LSTM(entries, recipe.n_layers, recipe.width)
+        return GPT(entries, n_tokens, recipe.n_layers, recipe.width, recipe.n_heads)
+
+
+def predict(model: nn.Module, layout: str, x: Tensor, y: Tensor) -> Tensor:
+    """The model's prediction of each output from those before it: [B, n]."""
+    return at_queries(layout, model(tokens(layout, x, y)))
+
+
+def train(
+    mixture: Mixture,
+    recipe: Recipe,
+    seed: int,
+    folder: Path | None = None,
+    every: int = 500,
+    stop: int | None = None,
+) -> tuple[Tensor, float]:
+    """Train, and give the loss of each step, [steps], and the seconds that it took, of all attempts together.
+
+    With a folder, the parameters before the first step, after every `every` steps and after the last are kept there,
+    for snapshot(). Where it holds the beginning of this run, training goes on from there. `stop` ends the run
+    early, at the same schedule: the first steps alone, for a check.
+
+    Raises TrainingDiverged where the loss is not finite; the snapshots before it stay. Raises ValueError for a folder
+    of another run.
+    """
+    if folder:
+        _claim(folder, mixture, recipe, seed)
+    model = build(recipe, mixture.dim, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0, fused=True)
+    losses, seconds = _resume(folder, model, optimizer) if folder else ([], 0.0)
+    weights = position_weights(recipe.n_demos + 1)
+    stop = recipe.steps if stop is None else stop
+    started = time.monotonic() - seconds
+    for step in tqdm(range(len(losses), stop), initial=len(losses), total=stop, desc=f"seed {seed}", mininterval=5):
+        if step == 0 and folder:
+            _save(folder, model, optimizer, losses, time.monotonic() - started)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP) * (1 - step / recipe.steps)
+        losses.append(_step(model, optimizer, mixture, recipe, weights, seed, step))
+        if not math.isfinite(losses[-1]):
+            raise TrainingDiverged(
+                f"the loss of step {step} is {losses[-1]} (seed {seed}, rate {recipe.rate}): use a lower rate"
+            )
+        if folder and ((step + 1) % every == 0 or step + 1 == stop):
+            _save(folder, model, optimizer, losses, time.monotonic() - started)
+    return torch.tensor(losses), time.monotonic() - started
+
+
+def snapshot_steps(folder: Path) -> list[int]:
+    """The steps of which `folder` holds a snapshot, ascending."""
+    return sorted(int(file.stem) for file in folder.glob("[0-9]*.safetensors"))
+
+
+def snapshot(folder: Path, recipe: Recipe, dim: int, step: int) -> nn.Module:
+    """The model as it was after so many steps."""
+    model = build(recipe, dim, 0)
+    model.load_state_dict(load_file(folder / f"{step:07d}.safetensors"))
+    return model.requires_grad_(False)
+
+
+def position_weights(n: int) -> Tensor:
+    """What the loss of each query weighs, [n], 1 on average: late ones more, where the class can be known.
+
+    Every query's error starts at the same size, but an early one's can never fall far, and would drown the late ones'.
+    """
+    weights = 1 / (1 - torch.arange(n) / 12).clamp(min=0.15)
+    return weights / weights.mean()
+
+
+def _step(model, optimizer, mixture: Mixture, recipe: Recipe, weights: Tensor, seed: int, step: int) -> float:
+    generator = torch.Generator().manual_seed(seed * 1_000_000 + step)
+    x, y, _ = mixture.sample(recipe.batch, recipe.n_demos + 1, generator)
+    loss = ((predict(model, recipe.layout, x, y) - y).square().mean(0) * weights).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
+    optimizer.step()
+    return loss.item()
+
+
+def _claim(folder: Path, mixture: Mixture, recipe: Recipe, seed: int) -> None:
+    """Write down whose folder it is, or check that it is ours."""
+    ours = json.dumps({"seed": seed, "mixture": repr(mixture), "recipe": asdict(recipe)}, indent=1)
+    file = folder / "run.json"
+    if file.is_file() and file.read_text(encoding="utf-8") != ours:
+        raise ValueError(f"{folder} holds another training ({file.name} tells which): name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(ours, encoding="utf-8")
+
+
+def _save(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, losses: list[float], seconds: float
+) -> None:
+    """A snapshot, then the checkpoint to resume from; each is renamed into place, so that a kill leaves whole ones."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    _write(folder / f"{len(losses):07d}.safetensors", parameters)
+    moments = {
+        f"{key} of {name}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }
+    progress = {"losses": torch.tensor(losses, dtype=torch.float64), "seconds": torch.tensor(seconds)}
+    _write(folder / CHECKPOINT, parameters | moments | progress)
+
+
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
+    save_file(tensors, file.with_suffix(".new"))
+    os.replace(file.with_suffix(".new"), file)
+
+
+def _resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[float], float]:
+    """Put the checkpoint, where there is one, into the model and the optimizer; the losses and the seconds so far."""
+    if not (folder / CHECKPOINT).is_file():
+        return [], 0.0
+    tensors = load_file(folder / CHECKPOINT)
+    losses = tensors.pop("losses").tolist()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[name])
+            if losses:
+                optimizer.state[parameter] = {key: tensors[f"{key} of {name}"] for key in MOMENTS}
+    return losses, tensors["seconds"].item()
