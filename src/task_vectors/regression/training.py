@@ -23,6 +23,7 @@ from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
 from task_vectors.regression.tokens import at_queries, token_shape, tokens
 
 WARM_UP = 200  # steps
+COOL_DOWN = 0.4  # of the steps, the last ones
 MAX_NORM = 1.0  # of the gradient
 ARCHITECTURES = ("gpt", "lstm")
 CHECKPOINT = "checkpoint.safetensors"
@@ -37,7 +38,7 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is built and trained: AdamW, the rate warmed up and then taken linearly to zero.
+    """How a model is built and trained: AdamW, the rate warmed up, held, and taken linearly to zero.
 
     n_demos: demonstrations before the last query; the output of every query is learned, the first one's included.
     """
@@ -103,7 +104,7 @@ def train(
         if step == 0 and folder:
             _save(folder, model, optimizer, losses, time.monotonic() - started)
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP) * (1 - step / recipe.steps)
+            group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP, (1 - step / recipe.steps) / COOL_DOWN)
         losses.append(_step(model, optimizer, mixture, recipe, weights, seed, step))
         if not math.isfinite(losses[-1]):
             raise TrainingDiverged(
