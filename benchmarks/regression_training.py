@@ -1,6 +1,6 @@
 """A training step of the small GPT against transformers' GPT-2, and against the rate of a large matrix product.
 
-The default model (six layers, width 64, four heads, 21 pair tokens of 33 entries) on the default mixture, in float32: a
+The default model (six layers, width 64, two heads, 21 tokens of 49 entries) on the default mixture, in float32: a
 step draws its sequences, goes forward and backward, clips the gradient and updates by AdamW. All three models take it
 in the same function, with the same weights at the start, in turn.
 

@@ -52,7 +52,7 @@ def test_the_errors_are_those_of_the_recorded_model():
     record = record_of("sparse")
     test = balanced(TASKS["sparse"], 20, 5, emergence.TEST_SEED)
     model = trained(record)
-    expected = by_class((predict(model, "pair", test.x, test.y) - test.y).square(), test.classes)  # [K, n]
+    expected = by_class((predict(model, RECIPE.layout, test.x, test.y) - test.y).square(), test.classes)  # [K, n]
     table = record.table("errors").query("step == 6").pivot(index="class", columns="demos", values="error")
     assert np.allclose(table, expected, rtol=0.05)  # the model is kept in bfloat16
     distances = record.table("distances").query("step == 6")

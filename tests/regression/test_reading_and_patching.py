@@ -10,7 +10,7 @@ from task_vectors.regression.tokens import tokens
 from task_vectors.regression.training import Recipe, build, predict
 
 MIXTURE = SparseMixture(dim=4, rank=2, n_classes=2)
-layouts = pytest.mark.parametrize("layout", ["pair", "interleaved"])
+layouts = pytest.mark.parametrize("layout", ["product", "pair", "interleaved"])
 
 
 def model_for(layout):

@@ -18,8 +18,12 @@ def decoded(layout, found, dim):
     """x [B, n, D], y [B, n - 1], and whatever is in the tokens beside them."""
     if layout == "interleaved":
         return found[:, ::2], found[:, 1::2, 0], found[:, 1::2, 1:]
-    x, before, y = found[..., :dim], found[..., dim:-1], found[..., -1]
-    return x, y[:, 1:], torch.cat([before[:, :1].flatten(), y[:, 0], (before[:, 1:] - x[:, :-1]).flatten()])
+    x, before, y = found[..., :dim], found[..., dim : 2 * dim], found[..., 2 * dim]
+    products = found[..., 2 * dim + 1 :]  # none in pairs
+    rest = [before[:, 0], y[:, 0], products[:, 0], before[:, 1:] - x[:, :-1]]
+    if layout == "product":
+        rest.append(products[:, 1:] - x[:, :-1] * y[:, 1:, None])
+    return x, y[:, 1:], torch.cat([part.flatten() for part in rest])
 
 
 def queries(layout, n, dim):
@@ -99,5 +103,5 @@ def test_an_unknown_layout_is_refused():
         lambda: token_shape("triplets", 3, 2),
         lambda: tokens("triplets", x, y),
     ):
-        with pytest.raises(ValueError, match="unknown token layout 'triplets'; there are: pair, interleaved"):
+        with pytest.raises(ValueError, match="unknown token layout 'triplets'; there are: product, pair, interleaved"):
             call()

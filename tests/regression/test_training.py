@@ -32,7 +32,7 @@ LSTM_RECIPE = replace(RECIPE, architecture="lstm", layout="interleaved")
 SEED, EVERY = 3, 4
 both_models = pytest.mark.parametrize("recipe", [RECIPE, LSTM_RECIPE], ids=["gpt", "lstm"])
 all_models = pytest.mark.parametrize(
-    "recipe", [replace(RECIPE, architecture=a, layout=b) for a in ("gpt", "lstm") for b in ("pair", "interleaved")]
+    "recipe", [replace(RECIPE, architecture=a, layout=b) for a in ("gpt", "lstm") for b in ("product", "interleaved")]
 )
 
 
@@ -274,7 +274,7 @@ def test_recipes_that_cannot_be_built_are_refused():
     with pytest.raises(ValueError, match="unknown architecture 'rnn'; there are: gpt, lstm"):
         Recipe(architecture="rnn")
     with pytest.raises(ValueError, match="width must be a multiple of n_heads; got 10 and 4"):
-        Recipe(width=10)
+        Recipe(width=10, n_heads=4)
     with pytest.raises(ValueError, match="unknown token layout 'triplets'"):
         build(replace(RECIPE, layout="triplets"), 2, 0)
 
@@ -298,8 +298,10 @@ def test_the_rate_is_warmed_up_and_goes_to_zero(monkeypatch):
         "_step",
         lambda model, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or step(model, optimizer, *rest),
     )
-    train(MIXTURE, replace(RECIPE, steps=400), SEED)
+    train(MIXTURE, replace(RECIPE, steps=1000), SEED)
+    assert len(rates) == 1000
     assert rates[0] == pytest.approx(RECIPE.rate / training.WARM_UP)
-    assert rates[200] == pytest.approx(RECIPE.rate / 2)
+    assert rates[300] == pytest.approx(RECIPE.rate)
+    assert rates[800] == pytest.approx(RECIPE.rate / 2)
     assert rates[-1] == pytest.approx(RECIPE.rate / 400)
     assert max(rates) <= RECIPE.rate

@@ -44,14 +44,14 @@ class Recipe:
     """
 
     architecture: str = "gpt"
-    layout: str = "pair"
+    layout: str = "product"
     n_demos: int = 20
     n_layers: int = 6
     width: int = 64
-    n_heads: int = 4
-    steps: int = 20_000
+    n_heads: int = 2
+    steps: int = 12_000
     batch: int = 128  # sequences, fresh in every step
-    rate: float = 2.5e-3
+    rate: float = 1.5e-3
 
     def __post_init__(self):
         if self.architecture not in ARCHITECTURES:
