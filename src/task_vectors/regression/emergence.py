@@ -10,7 +10,7 @@ from tqdm import tqdm
 from task_vectors.decodability import task_decodability
 from task_vectors.paths import project_root
 from task_vectors.records import Comparison, Experiment, Record, record_key
-from task_vectors.regression.mixtures import FamilyMixture, Sequences, SparseMixture
+from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
 from task_vectors.regression.patching import patch_table
 from task_vectors.regression.predictors import all_predictions
 from task_vectors.regression.probes import KINDS, probe_accuracy
@@ -22,20 +22,21 @@ METRICS = ("euclidean", "cosine")
 TEST_SEED, TUNE_SEED, STATES_SEED, DONOR_SEED, CHECK_SEED = 900_001, 900_002, 900_003, 900_004, 900_005
 PER_CLASS = 250  # sequences for errors; of states and patches, as in the paper:
 STATES = 100
-PATCH_EVERY = 5  # snapshots
+THOROUGH = 5  # snapshots from one that is looked at in every way to the next
 REDRAWS = 16  # orders of the demonstrations in the mean reading
-COMPONENTS = 10  # principal ones, that the record keeps of the states
+COMPONENTS = 6  # principal ones, that the record keeps of the states
 CHECK_STEPS = 3
 
 
 def run(*, seed: int, mixture: str, task: dict, recipe: dict, every: int) -> dict[str, object]:
     """Train one seed and look at every snapshot. `task` are the fields of the mixture, `recipe` those of Recipe.
 
-    Tables, all by step: "errors" (class, demos, error), "distances" (of its predictions from a learner's, mean square:
-    learner, demos, distance), "decodability" (reading, metric, layer, class, td), "probes" (reading, probe, layer,
-    accuracy) and "patches" (kind, layer, source, target, change). Table "check": seconds of training, and the last
-    snapshot's error on a few sequences. Tensors: "losses" (of each step), "last" (the last snapshot, bfloat16) and
-    "states" (by step, principal components of the mean reading, [N, L, COMPONENTS], float16).
+    Tables, all by step: "errors" (class, demos, error), "decodability" (reading, metric, layer, class, td) and "probes"
+    (reading, probe, layer, accuracy); of every fifth snapshot and the last, "distances" (of its predictions from a
+    learner's, mean square: learner, demos, distance) and "patches" (kind, layer, source, target, change). Table
+    "check": seconds of training, and the last snapshot's error on a few sequences. Tensors: "losses" (of each step),
+    "last" (the last snapshot, bfloat16) and "states" (by step, of every fifth snapshot and the last, principal
+    components of the mean reading, [N, L, COMPONENTS], float16).
     """
     problem, how = MIXTURES[mixture](**task), Recipe(**recipe)
     folder = _folder(seed=seed, mixture=mixture, task=task, recipe=recipe, every=every)
@@ -47,8 +48,14 @@ def run(*, seed: int, mixture: str, task: dict, recipe: dict, every: int) -> dic
     looks, states = {}, {}
     for step in tqdm(snapshot_steps(folder), desc="snapshots", mininterval=5):
         model = snapshot(folder, how, problem.dim, step)
-        patched = step % (PATCH_EVERY * every) == 0 or step == how.steps
-        tables, states[f"{step:07d}"] = look(model, problem, how, test, learners, patched)
+        predictions = predict(model, how.layout, test.x, test.y)  # [B, n]
+        errors = by_class((predictions - test.y).square(), test.classes)
+        tables, mean_states = look(model, problem, how)
+        tables["errors"] = _rows(errors, "class", "demos", "error")
+        if step % (THOROUGH * every) == 0 or step == how.steps:
+            tables["distances"] = _distances(predictions, learners)
+            tables["patches"] = _patches(model, problem, how)
+            states[f"{step:07d}"] = _components(mean_states)
         for name, table in tables.items():
             table.insert(0, "step", step)
             looks.setdefault(name, []).append(table)
@@ -58,33 +65,28 @@ def run(*, seed: int, mixture: str, task: dict, recipe: dict, every: int) -> dic
     return results | {"check": check, "losses": {"losses": losses}, "last": last, "states": states}
 
 
-@torch.no_grad()
-def look(
-    model: nn.Module, mixture: Mixture, recipe: Recipe, test: Sequences, learners: dict[str, Tensor], patched: bool
-) -> tuple[dict[str, pd.DataFrame], Tensor]:
-    """The tables of run() for one snapshot, without the step, and its states' principal components."""
-    n, layout = recipe.n_demos + 1, recipe.layout
-    sequences = balanced(mixture, STATES, n, STATES_SEED)
-    states = {"token": class_states(model, layout, sequences), "mean": class_states(model, layout, sequences, REDRAWS)}
-    predictions = predict(model, layout, test.x, test.y)  # [B, n]
-    distances = torch.stack([(predictions - others).square().mean(0) for others in learners.values()])
-    nearness = _rows(distances, "learner", "demos", "distance")
-    tables = {
-        "errors": _rows(by_class((predictions - test.y).square(), test.classes), "class", "demos", "error"),
-        "distances": nearness.assign(learner=nearness["learner"].map(dict(enumerate(learners)))),
-        "decodability": _decodability(states, sequences.classes),
-        "probes": pd.DataFrame(
-            {"reading": reading, "probe": kind, "layer": layer + 1, "accuracy": accuracy}
-            for reading in READINGS
-            for kind in KINDS
-            for layer, accuracy in enumerate(
-                probe_accuracy(kind, h, sequences.classes) for h in states[reading].unbind(1)
-            )
-        ),
-    }
-    if patched:
-        tables["patches"] = _patches(model, layout, balanced(mixture, STATES, n, DONOR_SEED), sequences)
-    return tables, _components(states["mean"])
+def look(model: nn.Module, mixture: Mixture, recipe: Recipe) -> tuple[dict[str, pd.DataFrame], Tensor]:
+    """How well one snapshot's states tell the class: tables "decodability" and "probes", and the mean reading."""
+    sequences = balanced(mixture, STATES, recipe.n_demos + 1, STATES_SEED)
+    redraws = {"token": 0, "mean": REDRAWS}
+    states = {reading: class_states(model, recipe.layout, sequences, redraws[reading]) for reading in READINGS}
+    td = [
+        _rows(task_decodability(states[reading], sequences.classes, metric=metric), "layer", "class", "td").assign(
+            reading=reading, metric=metric
+        )
+        for reading in READINGS
+        for metric in METRICS
+    ]
+    accuracies = [
+        {"layer": layer, "accuracy": probe_accuracy(kind, h, sequences.classes), "reading": reading, "probe": kind}
+        for reading in READINGS
+        for kind in KINDS
+        for layer, h in enumerate(states[reading].unbind(1))
+    ]
+    tables = {"decodability": pd.concat(td), "probes": pd.DataFrame(accuracies)}
+    for table in tables.values():
+        table["layer"] += 1
+    return tables, states["mean"]
 
 
 def trained(record: Record) -> nn.Module:
@@ -122,23 +124,19 @@ def _check_error(model: nn.Module, mixture: Mixture, recipe: Recipe) -> float:
     return (predict(model, recipe.layout, x, y) - y).square().mean().item()
 
 
-def _decodability(states: dict[str, Tensor], classes: Tensor) -> pd.DataFrame:
-    found = []
-    for reading in READINGS:
-        for metric in METRICS:
-            td = task_decodability(states[reading], classes, metric=metric)  # [L, K]
-            table = _rows(td, "layer", "class", "td").assign(reading=reading, metric=metric)
-            found.append(table.assign(layer=table["layer"] + 1))
-    return pd.concat(found)
+def _distances(predictions: Tensor, learners: dict[str, Tensor]) -> pd.DataFrame:
+    found = torch.stack([(predictions - others).square().mean(0) for others in learners.values()])
+    table = _rows(found, "learner", "demos", "distance")
+    return table.assign(learner=table["learner"].map(dict(enumerate(learners))))
 
 
-def _patches(model: nn.Module, layout: str, donors: Sequences, sequences: Sequences) -> pd.DataFrame:
+def _patches(model: nn.Module, mixture: Mixture, recipe: Recipe) -> pd.DataFrame:
+    donors, sequences = (balanced(mixture, STATES, recipe.n_demos + 1, s) for s in (DONOR_SEED, STATES_SEED))
     found = []
-    for layer in range(1, len(getattr(model, "blocks", getattr(model, "layers", []))) + 1):
-        for kind, change in patch_table(model, layout, donors, sequences, layer).items():
-            found.append(
-                _rows(by_class(change, sequences.classes), "source", "target", "change").assign(kind=kind, layer=layer)
-            )
+    for layer in range(1, recipe.n_layers + 1):
+        for kind, change in patch_table(model, recipe.layout, donors, sequences, layer).items():
+            table = _rows(by_class(change, sequences.classes), "source", "target", "change")
+            found.append(table.assign(kind=kind, layer=layer))
     return pd.concat(found)
 
 
