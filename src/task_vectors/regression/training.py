@@ -49,7 +49,7 @@ class Recipe:
     n_layers: int = 6
     width: int = 64
     n_heads: int = 2
-    steps: int = 12_000
+    steps: int = 18_000
     batch: int = 128  # sequences, fresh in every step
     rate: float = 1.5e-3
 
