@@ -5,9 +5,10 @@ from importlib import import_module
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from task_vectors.paths import project_root
-from task_vectors.regression.gpt import GPT
+from task_vectors.regression.gpt import GPT, causal_attention
 from task_vectors.regression.lstm import LSTM
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}  # float64 against float64, through a few layers
@@ -145,3 +146,15 @@ def test_first_weights_have_the_spread_that_is_said():
             expected = 1 / math.sqrt(64) / (math.sqrt(2 * 8) if writes else 1)
             error = expected / math.sqrt(2 * parameter.numel())
             assert parameter.std().item() == pytest.approx(expected, abs=4 * error), name
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 7, 5), (2, 3, 21, 16), (1, 4, 41, 3), (5, 1, 2, 1)])
+def test_attention_is_torchs_fused_one_in_values_and_gradients(shape):
+    B, H, T, width = shape
+    # As the model gives them: three views of one tensor.
+    parts = drawn(B, T, 3, H, width, seed=2).permute(2, 0, 3, 1, 4).requires_grad_()  # [3, B, H, T, d / H]
+    found, expected = causal_attention(*parts), scaled_dot_product_attention(*parts, is_causal=True)
+    torch.testing.assert_close(found, expected, **EXACT)
+    toward = drawn(*shape, seed=3)
+    gradients = [torch.autograd.grad(values, parts, toward)[0] for values in (found, expected)]
+    torch.testing.assert_close(*gradients, **EXACT)
