@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from task_vectors.records import Record, all_records, recorded
-from task_vectors.regression import emergence
+from task_vectors.regression import emergence, training
 from task_vectors.regression.emergence import EMERGENCE, trained
 from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
 from task_vectors.regression.readings import balanced, by_class
@@ -31,9 +31,10 @@ def record_of(mixture, recipe=RECIPE):
 
 @pytest.mark.parametrize("mixture", TASKS)
 @pytest.mark.parametrize("architecture", ["gpt", "lstm"])
-def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture):
+def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture, tmp_path):
     record = record_of(mixture, replace(RECIPE, architecture=architecture))
     assert record.from_here
+    assert not list(tmp_path.glob("training*"))  # else it would not be computed again
     for name in ("errors", "decodability", "probes"):
         assert record.table(name).step.unique().tolist() == [0, 2, 4, 6], name
     for name in ("distances", "patches"):
@@ -69,3 +70,21 @@ def test_a_record_of_other_losses_does_not_verify(monkeypatch):
         Record, "tensors", lambda self, name: {"losses": 1.01 * losses} if name == "losses" else tensors(self, name)
     )
     assert not any(comparison.agrees for comparison in EMERGENCE.verify(record)[:3])
+
+
+def test_an_interrupted_run_goes_on_from_its_snapshots(monkeypatch, tmp_path):
+    expected = record_of("sparse").tensors("losses")["losses"]
+    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "other records"))
+    real, steps = training._step, []
+
+    def interrupted(*args):
+        steps.append(args[-1])
+        if steps == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(training, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record_of("sparse")
+    assert (record_of("sparse").tensors("losses")["losses"] == expected).all()
+    assert steps == [0, 1, 2, 2, 3, 4, 5]

@@ -1,5 +1,6 @@
 """What is recorded of a training run: how errors, decodability and patches change from snapshot to snapshot."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +31,8 @@ CHECK_STEPS = 3
 
 def run(*, seed: int, mixture: str, task: dict, recipe: dict, every: int) -> dict[str, object]:
     """Train one seed and look at every snapshot. `task` are the fields of the mixture, `recipe` those of Recipe.
+
+    Where this was interrupted, it goes on from the last snapshot in runs/training.
 
     Tables, all by step: "errors" (class, demos, error), "decodability" (reading, metric, layer, class, td) and "probes"
     (reading, probe, layer, accuracy); of every fifth snapshot and the last, "distances" (of its predictions from a
@@ -62,6 +65,7 @@ def run(*, seed: int, mixture: str, task: dict, recipe: dict, every: int) -> dic
     last = {name: parameter.to(torch.bfloat16) for name, parameter in model.named_parameters()}
     check = pd.DataFrame({"seconds": [seconds], "error": [_check_error(_model(last, how, problem), problem, how)]})
     results = {name: pd.concat(parts, ignore_index=True) for name, parts in looks.items()}
+    shutil.rmtree(folder)  # or computing the record again would only look at the same snapshots
     return results | {"check": check, "losses": {"losses": losses}, "last": last, "states": states}
 
 
