@@ -33,21 +33,27 @@ def test_a_constant_has_no_change_point():
     assert np.isnan(change_point(STEPS, np.full(20, 0.3)))
 
 
-def test_what_jumps_together_is_coupled():
+@pytest.mark.parametrize("apart", [0, 100, -200])
+def test_what_jumps_together_but_for_a_common_lag_is_coupled(apart):
     at = {0: 300, 1: 900, 2: 1600}
     td = pd.DataFrame({z: jump(t, 0.1, z) for z, t in at.items()}, index=STEPS)
-    loss = pd.DataFrame({z: -jump(t + 100, 0.1, 9 + z) for z, t in at.items()}, index=STEPS)
+    loss = pd.DataFrame({z: -jump(t + apart, 0.1, 9 + z) for z, t in at.items()}, index=STEPS)
     found = coupling(lags(td, loss))
-    assert found["lag"] == -100
-    assert found["own"] == 100
-    assert found["other"] == pytest.approx(
-        np.mean([abs(a - b - 100) for a in at.values() for b in at.values() if a != b])
-    )
-    assert found["difference"] == found["other"] - found["own"]
-    assert found["spread"] == 1300
+    assert found["lag"] == -apart
+    assert found["own"] == 0
+    assert found["other"] == pytest.approx(np.mean([abs(a - b) for a in at.values() for b in at.values() if a != b]))
+    assert found["difference"] == found["other"]
+    assert found["spread"] == found["td_spread"] == 1300
+
+
+def test_a_constant_gap_is_no_coupling():
+    """Encoding long before decoding, in the opposite order of bases: own pairs are no nearer to the mean lag."""
+    td = pd.DataFrame({z: jump(200 + 100 * z) for z in range(3)}, index=STEPS)
+    loss = pd.DataFrame({z: jump(1700 - 100 * z) for z in range(3)}, index=STEPS)
+    assert coupling(lags(td, loss))["difference"] < 0
 
 
 def test_what_jumps_all_at_once_has_no_spread():
     same = pd.DataFrame({z: jump(700) for z in range(3)}, index=STEPS)
     found = coupling(lags(same, same))
-    assert found["spread"] == found["difference"] == 0
+    assert found["spread"] == found["td_spread"] == found["difference"] == 0

@@ -29,25 +29,27 @@ def change_points(series: pd.DataFrame) -> pd.Series:
 def lags(decodability: pd.DataFrame, log_loss: pd.DataFrame) -> pd.DataFrame:
     """Change point of TD of basis j less that of the loss of basis k, at [j, k], in steps; one seed's tables.
 
-    Rows of both are steps, columns classes. Coupling means that the diagonal (j = k) is nearer to zero than the rest.
+    Rows of both are steps, columns classes.
     """
     td, loss = change_points(decodability), change_points(log_loss)
     return pd.DataFrame(td.to_numpy()[:, None] - loss.to_numpy()[None], index=td.index, columns=loss.index)
 
 
 def coupling(lag: pd.DataFrame) -> dict[str, float]:
-    """Of one seed's lags: mean size of own and of other pairs, their difference, and the spread of the losses' changes.
+    """Of one seed's lags: their mean, how far own and other pairs are off it, the difference, and the losses' spread.
 
-    The difference (other - own) is above zero where TD and loss of one basis change together. It has no power where
-    the losses' changes lie no further apart than two snapshots.
+    Encoding may come before decoding by a common lag; coupling means that own pairs (j = k) keep to it more than others
+    do, so that the difference (other - own) is above zero. It has no power where the changes of the losses, or those of
+    TD, lie no further apart than two snapshots.
     """
-    sizes = lag.abs().to_numpy()
+    values = lag.to_numpy()
+    off = np.abs(values - values.mean())
     own = np.eye(len(lag), dtype=bool)
-    columns = lag.iloc[0].to_numpy()
     return {
-        "lag": float(np.diag(lag).mean()),
-        "own": float(sizes[own].mean()),
-        "other": float(sizes[~own].mean()),
-        "difference": float(sizes[~own].mean() - sizes[own].mean()),
-        "spread": float(columns.max() - columns.min()),
+        "lag": float(values.mean()),
+        "own": float(off[own].mean()),
+        "other": float(off[~own].mean()),
+        "difference": float(off[~own].mean() - off[own].mean()),
+        "spread": float(np.ptp(values, axis=1).max()),
+        "td_spread": float(np.ptp(values, axis=0).max()),
     }
