@@ -79,9 +79,9 @@ def gemm_rate(size: int, dtype: torch.dtype = torch.float32, device: torch.devic
     return 2 * size**3 / timed(lambda: torch.mm(a, a, out=product))[0]
 
 
-def copy_bandwidth(megabytes: int) -> float:
+def copy_bandwidth(megabytes: int, device: torch.device | str = "cpu") -> float:
     """Bytes a second, read and written, of a copy that no cache holds."""
-    source = torch.ones(megabytes * 250_000)
+    source = torch.ones(megabytes * 250_000, device=device)
     target = torch.empty_like(source)
     target.copy_(source)
     return 2e6 * megabytes / timed(lambda: target.copy_(source))[0]

@@ -87,17 +87,20 @@ def train(
 
     With a folder, the parameters before the first step, after every `every` steps and after the last are kept there,
     for snapshot(). Where it holds the beginning of this run, training goes on from there. `stop` ends the run
-    early, at the same schedule: the first steps alone, for a check.
+    early, at the same schedule: the first steps alone, for a check. On a GPU, where there is one.
 
     Raises TrainingDiverged where the loss is not finite; the snapshots before it stay. Raises ValueError for a folder
     of another run.
     """
     if folder:
         _claim(folder, mixture, recipe, seed)
-    model = build(recipe, mixture.dim, seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build(recipe, mixture.dim, seed).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0, fused=True)
     losses, seconds = _resume(folder, model, optimizer) if folder else ([], 0.0)
-    weights = position_weights(recipe.n_demos + 1)
+    weights = position_weights(recipe.n_demos + 1).to(device)
+    if device == "cuda":
+        _record_launches(model, recipe, mixture.dim)
     stop = recipe.steps if stop is None else stop
     started = time.monotonic() - seconds
     for step in tqdm(range(len(losses), stop), initial=len(losses), total=stop, desc=f"seed {seed}", mininterval=5):
@@ -139,12 +142,20 @@ def position_weights(n: int) -> Tensor:
 def _step(model, optimizer, mixture: Mixture, recipe: Recipe, weights: Tensor, seed: int, step: int) -> float:
     generator = torch.Generator().manual_seed(seed * 1_000_000 + step)
     x, y, _ = mixture.sample(recipe.batch, recipe.n_demos + 1, generator)
+    x, y = x.to(weights.device), y.to(weights.device)
     loss = ((predict(model, recipe.layout, x, y) - y).square().mean(0) * weights).mean()
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
     optimizer.step()
     return loss.item()
+
+
+def _record_launches(model: nn.Module, recipe: Recipe, dim: int) -> None:
+    """From now on a forward and a backward are one launch each: so small a model's many would take most of the time."""
+    n = recipe.n_demos + 1
+    sample = tokens(recipe.layout, torch.zeros(recipe.batch, n, dim), torch.zeros(recipe.batch, n)).cuda()
+    torch.cuda.make_graphed_callables(model, (sample,))
 
 
 def _claim(folder: Path, mixture: Mixture, recipe: Recipe, seed: int) -> None:
@@ -181,7 +192,7 @@ def _resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     """Put the checkpoint, where there is one, into the model and the optimizer; the losses and the seconds so far."""
     if not (folder / CHECKPOINT).is_file():
         return [], 0.0
-    tensors = load_file(folder / CHECKPOINT)
+    tensors = load_file(folder / CHECKPOINT, device=str(next(model.parameters()).device))
     losses = tensors.pop("losses").tolist()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
