@@ -27,6 +27,8 @@ LAYER_PATHS = {
     "gpt_neox": "gpt_neox.layers",
     "gptj": "transformer.h",
     "llama": "model.layers",
+    "mamba": "backbone.layers",
+    "mamba2": "backbone.layers",
     "mistral": "model.layers",
     "olmo": "model.layers",
     "olmo2": "model.layers",
@@ -114,7 +116,8 @@ def load_model(
 
     Args:
         name: "gemma-3-270m" or "smollm2-135m" (these come with pip and need no network), a hub id, or a local folder.
-        device: "auto" (CUDA, else CPU) or any torch device.
+        device: "auto" (Hugging Face's device_map="auto" where there is a GPU: all GPUs, then main memory; else the
+            CPU) or any torch device.
         dtype: "float32", "bfloat16" or "float16".
         revision: branch, tag or commit of a hub id.
 
@@ -136,7 +139,12 @@ def load_model(
         layer_path(config.model_type, name)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model, report = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True
+            source,
+            revision=revision,
+            dtype=DTYPES[dtype],
+            device_map=device,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except ModelError:
         raise
@@ -147,7 +155,7 @@ def load_model(
             f"{name} lacks {len(report['missing_keys'])} weights, among them {min(report['missing_keys'])}: "
             "its files are incomplete or belong to another architecture, fetch or save it again"
         )
-    return LanguageModel(name, model.to(device).eval(), tokenizer)
+    return LanguageModel(name, model.eval(), tokenizer)
 
 
 def layer_path(model_type: str, name: str) -> str:
@@ -161,9 +169,9 @@ def layer_path(model_type: str, name: str) -> str:
 
 
 def _usable(device: str) -> str:
-    """The device that `auto` stands for, or the one asked for if torch can use it here."""
+    """The device map that `auto` stands for, or the device asked for if torch can use it here."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "auto" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
