@@ -1,0 +1,74 @@
+"""Does decodability predict accuracy? The relation over tasks and numbers of demonstrations, and how sure it is.
+
+A point is one task at one number of demonstrations (Han et al. 2025, Fig. 6). With more demonstrations both rise, so
+that over all points together they go along even where no task that is encoded better is done better: the relation
+within a number of demonstrations, and within a task, says more.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from task_vectors.statistics import Estimate
+
+DRAWS = 2000
+UNITS = ("prompts", "tasks", "both")
+
+
+class Relation(NamedTuple):
+    """Statistics of S numbers of demonstrations and K tasks; nan where one of the two does not vary."""
+
+    r2: float  # share of the accuracy's variance that a line through all S · K points explains
+    slope: float  # of that line
+    rank: float  # Spearman's correlation over all points
+    within_demos: np.ndarray  # [S] Spearman's correlation over the K tasks at each number of demonstrations
+    within_task: np.ndarray  # [K] slope of accuracy over decodability in each task
+
+
+def relation(td: np.ndarray, accuracy: np.ndarray) -> Relation:
+    """Relation of decodabilities and accuracies, [S, K] each."""
+    return Relation(
+        _correlation(td.ravel(), accuracy.ravel()) ** 2,
+        _slope(td.ravel(), accuracy.ravel()),
+        _correlation(stats.rankdata(td), stats.rankdata(accuracy)),
+        np.array([_correlation(*map(stats.rankdata, row)) for row in zip(td, accuracy, strict=True)]),
+        np.array([_slope(*column) for column in zip(td.T, accuracy.T, strict=True)]),
+    )
+
+
+def resampled(named: np.ndarray, right: np.ndarray, units: str, draws: int = DRAWS, seed: int = 0) -> list[Relation]:
+    """Relations of bootstrap samples of `named` and `right`, [S, K, B] of bool each.
+
+    units: "prompts" draws the B groups anew (all tasks of a group together), "tasks" the K tasks, "both" both.
+    """
+    if units not in UNITS:
+        raise ValueError(f"unknown units {units!r}; there are: {', '.join(UNITS)}")
+    _, K, B = named.shape
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(draws):
+        tasks = rng.integers(K, size=K) if units != "prompts" else np.arange(K)
+        groups = rng.integers(B, size=B) if units != "tasks" else np.arange(B)
+        found.append(relation(*(values[:, tasks][:, :, groups].mean(-1) for values in (named, right))))
+    return found
+
+
+def interval(value: float, drawn: list[float], level: float = 0.95) -> Estimate:
+    """A statistic with the quantiles of its bootstrap sample; draws that are nan are left out."""
+    drawn = np.asarray(drawn, dtype=float)
+    drawn = drawn[~np.isnan(drawn)]
+    if np.isnan(value) or not len(drawn):
+        return Estimate(value, np.nan, np.nan)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high))
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's, or nan where one of the two does not vary."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan
+    return float(np.corrcoef(np.ravel(x), np.ravel(y))[0, 1])
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    return np.nan if np.ptp(x) == 0 else float(np.polyfit(x, y, 1)[0])
