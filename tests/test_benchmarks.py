@@ -14,6 +14,16 @@ from task_vectors.paths import project_root
 FOLDER = project_root() / "benchmarks"
 STEP = {"BATCH": 20, "SEEDS": 2, "DEMONSTRATIONS": (3,), "LARGE": 64, "ROUNDS": 2}
 TINY = {
+    "kernels_on_gpu": {
+        "DEVICE": "cpu",
+        "ATTENTION": ((2, 3, 7, 2),),
+        "VOTES": ((30, 2, 8),),
+        "SALIENCY": (12, 4, 2, 8),
+        "LARGE": 64,
+        "MEGABYTES": 1,
+        "CALLS": 1,
+        "ROUNDS": 2,
+    },
     "knn_vote": {"SIZES": ((60, 2),), "WIDTH": 8, "K": 3, "N_CLASSES": 3, "ROUNDS": 2},
     "layer_sweep": {
         "BATCH": 2,
@@ -96,6 +106,22 @@ def test_a_run_with_another_package_keeps_the_columns_of_older_ones(benchmark, t
 def test_a_row_is_the_median_and_its_range():
     found = import_module("measure").row("case", "name", "s", [10, 0, 5, 3, 1, 2, 4, 6, 7, 8, 9])
     assert (found["low"], found["median"], found["high"]) == (2, 5, 8)
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_without_a_gpu_its_benchmark_says_so_and_adds_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    import_module("kernels_on_gpu").main()
+    assert "needs a GPU" in capsys.readouterr().out
+    assert not (tmp_path / "kernels_on_gpu.csv").exists()
+
+
+def test_both_forms_that_a_gpu_times_are_near_float64(benchmark, tmp_path):
+    benchmark("kernels_on_gpu").main()
+    table = pd.read_csv(tmp_path / "kernels_on_gpu.csv")
+    differences = table.loc[table.unit == "of the largest entry", "high"]
+    assert len(differences) == 2 * 4
+    assert (differences < 1e-5).all()
 
 
 @pytest.mark.parametrize("layer", ["script_layer", "tight_layer"])

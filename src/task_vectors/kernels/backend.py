@@ -1,4 +1,4 @@
-"""Which path runs an operation: Triton on CUDA tensors, torch on all others."""
+"""Which path runs an operation: on CUDA tensors the one that was measured to be faster there, elsewhere torch."""
 
 import importlib.util
 import os
@@ -8,13 +8,15 @@ import torch
 BACKENDS = ("torch", "triton")
 
 
-def pick_backend(backend: str | None, tensor: torch.Tensor) -> str:
-    """The path for `tensor`: the one that was asked for, or else Triton where it runs and torch where it does not.
+def pick_backend(backend: str | None, tensor: torch.Tensor, *, faster_on_gpu: str) -> str:
+    """The path for `tensor`: the one that was asked for, or else on a GPU the faster one if it runs, elsewhere torch.
+
+    `faster_on_gpu` is what benchmarks/kernels_on_gpu.py found for the operation.
 
     Raises ValueError for an unknown name and RuntimeError for a backend that cannot run here.
     """
     if backend is None:
-        return "triton" if tensor.is_cuda and not _why_no_triton(tensor) else "torch"
+        return faster_on_gpu if tensor.is_cuda and not _why_no_triton(tensor) else "torch"
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(BACKENDS)} (None picks by device)")
     if backend == "triton" and (reason := _why_no_triton(tensor)):

@@ -1,4 +1,4 @@
-"""The layer on the CPU: the T x T scores are applied, never formed, and every product is a plain one.
+"""The layer in torch: the T x T scores are applied, never formed, and every product is a plain one.
 
 States are held as columns, [S, B, 2d, T]: D then multiplies [B * 2d, T] matrices that need no copy, for all prompts in
 one product. A result in that order, seen as [S, B, T, 2d], is what the next layer finds fastest. The plain layer, the

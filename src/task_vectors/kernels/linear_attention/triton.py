@@ -1,4 +1,4 @@
-"""The layer on a GPU: one operation, run three more times with its arguments exchanged, makes the gradients too.
+"""The layer in Triton: one operation, run three more times with its arguments exchanged, makes the gradients too.
 
     apply(Q, K, V, D): U_t = sum_j (q_t . k_j + D[t, j]) v_j
 
