@@ -1,0 +1,128 @@
+"""Part-of-speech tagging: which word of a sentence is its first noun, adjective, …
+
+The sentences come from the grammar of this package, or from a treebank that the user owns. Tags are those of Universal
+Dependencies: "she" and the "who" of a relative clause are pronouns, "will" is an auxiliary and not a verb, and the "to"
+of "to carry" is no preposition.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import conllu as conllu_format
+
+from task_vectors.tasks.families import grammar
+from task_vectors.tasks.families.family import NULL, TaskFamily
+from task_vectors.tasks.families.grammar import OTHER, TAGS, Tagged
+
+UPOS = dict(zip(("NOUN", "ADJ", "VERB", "ADV", "ADP", "PRON"), TAGS, strict=True))
+COLUMNS = conllu_format.parser.DEFAULT_FIELDS  # the ten of a CoNLL-U file
+MOST_WORDS = 40  # in a sentence of a treebank, a punctuation mark counted as one
+
+
+class PosTagging(TaskFamily):
+    """Inputs are sentences that hold all six tags, their words and punctuation marks separated by single spaces."""
+
+    name = "pos"
+    template = "Sentence: {x}\nWord: {y}"
+    descriptions = {tag: f"The answer is the first {tag.lower()} of the sentence." for tag in TAGS} | {
+        NULL: "The answer is a random word of the sentence."
+    }
+
+    def __init__(self, sentences: Callable[[Random], Iterable[Tagged]], source: str):
+        self.source = source
+        self._sentences = sentences
+        self._tags: dict[str, tuple[str, ...]] = {}
+
+    def __repr__(self) -> str:
+        return f"pos_tagging({self.source})"
+
+    def tags(self, x: str) -> tuple[str, ...]:
+        """The tag of each word of an input, in the order of x.split(" "): one of the six, or "Other".
+
+        Raises:
+            ValueError: x was not drawn with `inputs` or `sample` of this family.
+        """
+        if x not in self._tags:
+            raise ValueError(f"{x!r} has no known tags: draw it with `inputs` or `sample` of this family first")
+        return self._tags[x]
+
+    def _candidates(self, rng: Random) -> Iterator[str]:
+        drawn = set()
+        for sentence in self._sentences(rng):
+            words, tags = zip(*sentence, strict=True)
+            x = " ".join(words)
+            if x not in drawn:
+                drawn.add(x)
+                self._tags.setdefault(x, tags)
+                yield x
+
+    def _solve(self, task: str, x: str) -> str:
+        return x.split(" ")[self.tags(x).index(task)]
+
+    def _random_answer(self, x: str, rng: Random) -> str:
+        return rng.choices([word for word in x.split(" ") if any(letter.isalnum() for letter in word)])[0]
+
+
+def pos_tagging(conllu: str | Path | None = None) -> PosTagging:
+    """Noun, Adjective, Verb, Adverb, Preposition, Pronoun and Null: the answer is the first word with that tag.
+
+    Han et al. (2025) take sentences of the Penn Treebank. Without a treebank, sentences come from a grammar.
+
+    Args:
+        conllu: a treebank in CoNLL-U format with universal tags (UPOS). Its sentences that hold all six tags and have
+            at most 40 words are kept; a word that holds a space excludes its sentence.
+
+    Raises:
+        ValueError: the file is missing, is no CoNLL-U file, lacks one of the six tags, or no sentence is left.
+    """
+    if conllu is None:
+        return _from_grammar()
+    sentences = read_treebank(conllu)
+    return PosTagging(lambda rng: sorted(sentences, key=lambda _: rng.random()), source=repr(str(conllu)))
+
+
+@cache
+def _from_grammar() -> PosTagging:
+    # One for all, so that an input drawn anywhere in the program has its tags everywhere.
+    return PosTagging(grammar.sentences, source="")
+
+
+def read_treebank(path: str | Path) -> list[Tagged]:
+    """The distinct sentences of a CoNLL-U file that serve all six tasks; see `pos_tagging`."""
+    sentences = _parse(Path(path))
+    seen = {tag for sentence in sentences for _, tag in sentence}
+    if missing := [f"{upos} ({tag})" for upos, tag in UPOS.items() if tag not in seen]:
+        raise ValueError(f"{path} has no word with the tag {', '.join(missing)}: choose a treebank with all six tags")
+    kept = {
+        " ".join(word for word, _ in sentence): sentence
+        for sentence in reversed(sentences)
+        if len(sentence) <= MOST_WORDS
+        and {tag for _, tag in sentence} >= set(TAGS)
+        and not any(" " in word for word, _ in sentence)
+    }
+    if not kept:
+        raise ValueError(f"{path} has no sentence of at most {MOST_WORDS} words that holds all six tags")
+    return list(kept.values())
+
+
+def _parse(path: Path) -> list[Tagged]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: give the path of a treebank in CoNLL-U format")
+    try:
+        with path.open(encoding="utf-8") as file:
+            sentences = [_words(tokens) for tokens in conllu_format.parse_incr(file)]
+    except (conllu_format.exceptions.ParseException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is no CoNLL-U file of ten columns separated by tabs: {reason}") from error
+    if not any(sentences):
+        raise ValueError(f"{path} is empty: give a treebank in CoNLL-U format")
+    return sentences
+
+
+def _words(tokens: conllu_format.TokenList) -> Tagged:
+    """The words of a sentence, without the spans of contracted words ("don't" as 2-3) and the empty nodes (8.1)."""
+    if short := [len(token) for token in tokens if len(token) < len(COLUMNS)]:
+        raise ValueError(f"a line has {short[0]} columns")
+    return tuple((token["form"], UPOS.get(token["upos"], OTHER)) for token in tokens if isinstance(token["id"], int))

@@ -1,0 +1,162 @@
+"""The sentences of the grammar: their tags, their English, and that the place of a word hardly tells its tag."""
+
+from collections import Counter, defaultdict
+
+import pytest
+from lemminflect import getLemma
+
+from task_vectors.tasks import pos_tagging
+from task_vectors.tasks.families import grammar
+from task_vectors.tasks.families.grammar import OTHER, TAGS, lexicon
+
+POS = pos_tagging()
+AN_BEFORE_A_CONSONANT, A_BEFORE_A_VOWEL = (
+    {"honest", "heir"},
+    {"uniform", "unique", "unit", "useful", "useless", "usual"},
+)
+SINGULAR, PLURAL = {"he", "she"}, {"I", "you", "we", "they"}
+LEMMA_EXCEPTIONS = {"oxen": "lemminflect takes it for a lemma"}
+MODALS = {"can", "could", "may", "might", "must", "should", "will", "would"}
+
+
+@pytest.fixture(scope="module")
+def train() -> list[str]:
+    return POS.inputs(4000, seed=0, part="train")
+
+
+@pytest.fixture(scope="module")
+def test() -> list[str]:
+    return POS.inputs(2000, seed=0, part="test")
+
+
+def places(x: str) -> dict[str, int]:
+    """Where the first word of each tag stands."""
+    return {tag: POS.tags(x).index(tag) for tag in TAGS}
+
+
+def test_each_sentence_holds_all_tags_and_answers_with_the_first_word_of_the_tag(test):
+    for x in test:
+        words, tags = x.split(" "), POS.tags(x)
+        assert len(words) == len(tags)
+        assert set(tags) >= set(TAGS)
+        assert set(tags) <= {*TAGS, OTHER}
+        for tag in TAGS:
+            assert POS.answer(tag, x) == [word for word, its in zip(words, tags, strict=True) if its == tag][0]
+        assert POS.answer("Null", x) in set(words) - {","}
+
+
+def test_gold_tags_are_those_of_the_lexicon_and_function_words_have_none(test):
+    known = {(row["word"], row["tag"]) for row in lexicon()}
+    pairs = {pair for x in test for pair in zip(x.split(" "), POS.tags(x), strict=True)}
+    assert {word for word, tag in pairs - known if tag != OTHER} <= {
+        *("never", "always", "at", "for", "to", "with"),
+        *("that", "which", "who", "whom"),
+    }
+    function_words = {word for word, tag in pairs if tag == OTHER}
+    assert 30 <= len(function_words) <= 50
+    # "to the barn" holds a preposition, "to help" does not.
+    assert {word for word, _ in known if word in function_words} == {"to"}
+
+
+def test_sentences_are_plain_lower_case_words(train):
+    words = {word for x in train for word in x.split(" ")} - {",", "I"}
+    assert all(word.isalpha() and word.islower() for word in words)
+    assert not [x for x in train if x.startswith(",") or x.endswith(",") or ", ," in x]
+
+
+def test_lengths_and_shapes_vary(train):
+    lengths = Counter(len(x.split(" ")) for x in train)
+    assert set(lengths) <= set(range(7, 26))
+    assert len([n for n in lengths.values() if n >= 40]) >= 12
+    # A shape is the order of the tags, with a run of one tag taken as one.
+    shapes = {
+        tuple(t for t, before in zip(tags, (None, *tags), strict=False) if t != before) for tags in map(POS.tags, train)
+    }
+    assert len(shapes) > 500
+    assert len({POS.tags(x)[:2] for x in train}) >= 15
+
+
+def test_enough_word_forms_and_enough_words_in_two_classes(train, test):
+    tags = defaultdict(set)
+    for x in train + test:
+        for word, tag in zip(x.split(" "), POS.tags(x), strict=True):
+            if tag != OTHER:
+                tags[word].add(tag)
+    assert len(tags) >= 1000
+    assert len([word for word, found in tags.items() if len(found) > 1]) >= 80
+    assert tags["run"] == {"Noun", "Verb"}
+    assert tags["past"] == {"Adjective", "Adverb", "Preposition"}
+    assert tags["fast"] == {"Noun", "Adjective", "Adverb"}
+    assert tags["like"] == {"Verb", "Preposition"}
+
+
+def test_place_and_length_hardly_tell_the_tag(train, test):
+    """A guess from the place of an answer and the length of its sentence; a constant guess is right in 1/6."""
+
+    def answers(sentences):
+        return [((len(x.split(" ")), place), tag) for x in sentences for tag, place in places(x).items()]
+
+    table = defaultdict(Counter)
+    for place, tag in answers(train):
+        table[place][tag] += 1
+    right = [table[place].most_common(1)[0][0] == tag if table[place] else False for place, tag in answers(test)]
+    assert sum(right) / len(right) < 0.35
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_the_commonest_place_of_a_tag_is_mostly_wrong(train, test, tag):
+    place = Counter(places(x)[tag] for x in train).most_common(1)[0][0]
+    assert sum(places(x)[tag] == place for x in test) / len(test) < 0.25
+
+
+def test_articles_fit_the_word_that_follows(train):
+    followers = {(word, after) for x in train for word, after in zip(x.split(), x.split()[1:], strict=False)}
+    for article, word in {pair for pair in followers if pair[0] in ("a", "an")}:
+        sounds_like_a_vowel = (word[0] in "aeiou" and word not in A_BEFORE_A_VOWEL) or word in AN_BEFORE_A_CONSONANT
+        assert article == ("an" if sounds_like_a_vowel else "a"), word
+    assert {("a", "useful"), ("an", "honest")} <= followers
+    assert not [word for article, word in followers if article in ("a", "an", "every") and word in ("only", "left")]
+
+
+def test_verbs_agree_with_pronouns_and_modals(train):
+    forms = defaultdict(set)
+    for row in lexicon():
+        if row["tag"] == "Verb":
+            forms[row["word"]].add(row["form"])
+    seen = Counter()
+    for x in train:
+        words, tags = x.split(" "), POS.tags(x)
+        for before, word, tag in zip(words, words[1:], tags[1:], strict=False):
+            if tag == "Verb" and before in SINGULAR | PLURAL | MODALS:
+                fitting = {"base"} if before in MODALS else {"past", "third" if before in SINGULAR else "base"}
+                assert forms[word] & fitting, x
+                seen[before] += 1
+    assert all(seen[word] > 10 for word in SINGULAR | PLURAL | MODALS)
+
+
+def test_an_input_has_the_same_tags_whenever_it_is_drawn():
+    first = {x: POS.tags(x) for x in POS.inputs(50, 7)}
+    assert {x: pos_tagging().tags(x) for x in pos_tagging().inputs(50, 7)} == first
+
+
+def test_the_lexicon_is_well_formed_and_its_inflections_agree_with_lemminflect():
+    rows = lexicon()
+    assert len({(row["word"], row["tag"], row["form"]) for row in rows}) == len(rows)
+    assert all(row["word"] and row["kinds"] and row["source"] and row["tag"] in TAGS for row in rows)
+    assert all(" ".join(cell.split()) == cell for row in rows for cell in row.values())
+    words = {form: {row["word"] for row in rows if row["form"] == form} for form in ("singular", "base")}
+    for row in rows:
+        if row["source"].endswith("lemminflect") and row["word"] not in LEMMA_EXCEPTIONS:
+            lemmas = getLemma(row["word"], row["tag"].upper())
+            assert set(lemmas) & words["singular" if row["tag"] == "Noun" else "base"], row["word"]
+
+
+@pytest.mark.parametrize(("text", "error"), [(None, FileNotFoundError), ("word,tag\n", ValueError)])
+def test_a_broken_lexicon_is_named(tmp_path, monkeypatch, text, error):
+    monkeypatch.setattr(grammar, "project_root", lambda: tmp_path)
+    path = tmp_path / "data" / "tasks" / "families" / "pos_lexicon.csv"
+    path.parent.mkdir(parents=True)
+    if text:
+        path.write_text(text)
+    with pytest.raises(error, match="pos_lexicon.csv"):
+        lexicon.__wrapped__()
