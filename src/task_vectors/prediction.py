@@ -43,6 +43,7 @@ def run(
     seed: int,
     pool: str,
     condition: str,
+    revision: str = "",
 ) -> dict[str, object]:
     """Score n_prompts prompts of each task and let their states vote. `source`: sha256 of the user's treebank, or "".
 
@@ -51,7 +52,7 @@ def run(
     -1 for its own prompts); "pairs", TD in pools of two tasks, [L, K, K]; "components", the first two principal ones
     of the states, [N, L, 2], and the share of the variance that each has, [L, 2].
     """
-    lm = checked_model(model, weights, dtype)
+    lm = checked_model(model, weights, dtype, revision)
     prompts = family_prompts(get_family(family, options), n_demos, n_prompts, seed, pool=pool, condition=condition)
     found = score(lm, list(prompts.texts), list(prompts.completions))
     table = pd.DataFrame({"class": prompts.labels, "group": prompts.groups, **_scores(found)})
@@ -83,7 +84,7 @@ def verify(record: Record) -> list[Comparison]:
     sizes = (facts[name] for name in ("n_demos", "n_prompts", "seed"))
     prompts = family_prompts(family, *sizes, pool=facts["pool"], condition=facts["condition"])
     first = (prompts.groups < CHECK_GROUPS).nonzero()[:, 0].tolist()
-    lm = checked_model(facts["model"], facts["weights"], facts["dtype"])
+    lm = checked_model(facts["model"], facts["weights"], facts["dtype"], facts.get("revision", ""))
     again = score(lm, [prompts.texts[i] for i in first], [prompts.completions[i] for i in first])
     before = record.table("prompts").query("group < @CHECK_GROUPS")
     return [

@@ -10,25 +10,25 @@ from task_vectors.models import BUNDLED, LanguageModel, load_model
 
 
 @functools.lru_cache(maxsize=1)
-def loaded_model(name: str, dtype: str) -> LanguageModel:
-    """`load_model(name, dtype=dtype)`, with the last one kept: records of one model come in a row."""
-    return load_model(name, dtype=dtype)
+def loaded_model(name: str, dtype: str, revision: str = "") -> LanguageModel:
+    """`load_model` of a name, at a revision of the hub or its newest, with the last one kept: records come in a row."""
+    return load_model(name, dtype=dtype, revision=revision or None)
 
 
-def weights_id(lm: LanguageModel) -> str:
+def weights_id(lm: LanguageModel, revision: str = "") -> str:
     """What tells these weights from others of this name: sha256 of the checkpoint or folder, or the hub's commit."""
     if lm.name in BUNDLED:
         return BUNDLED[lm.name].sha256
     if Path(lm.name).is_dir():
         return _folder_digest(lm.name)
     # The hub's client keeps the files of a commit in a folder of that name.
-    return Path(cached_file(lm.name, "config.json", local_files_only=True)).parent.name
+    return Path(cached_file(lm.name, "config.json", revision=revision or None, local_files_only=True)).parent.name
 
 
-def checked_model(name: str, weights: str, dtype: str) -> LanguageModel:
+def checked_model(name: str, weights: str, dtype: str, revision: str = "") -> LanguageModel:
     """`loaded_model`, where its weights are those that are named; ValueError where they are others."""
-    lm = loaded_model(name, dtype)
-    if (here := weights_id(lm)) != weights:
+    lm = loaded_model(name, dtype, revision)
+    if (here := weights_id(lm, revision)) != weights:
         raise ValueError(f"{name} has the weights {here} here, not {weights}: get those, or ask for weights_id()")
     return lm
 
