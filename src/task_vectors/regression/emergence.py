@@ -157,10 +157,11 @@ def _components(states: Tensor) -> Tensor:
 
 
 def _rows(values: Tensor, *names: str) -> pd.DataFrame:
-    """One row for each entry of a matrix: its row, its column and its value, under these names."""
+    """One row for each entry of a matrix: its row, its column and its value to five decimals, under these names."""
     first, second, value = names
     rows, columns = torch.meshgrid(*(torch.arange(size) for size in values.shape), indexing="ij")
-    return pd.DataFrame({first: rows.flatten(), second: columns.flatten(), value: values.flatten()})
+    rounded = values.double().round(decimals=5)
+    return pd.DataFrame({first: rows.flatten(), second: columns.flatten(), value: rounded.flatten()})
 
 
 EMERGENCE = Experiment("emergence", 1, "task_vectors.regression.emergence:EMERGENCE", run, verify)
