@@ -9,6 +9,7 @@ from task_vectors.paths import project_root
 
 NOTEBOOKS = {path.stem: path for path in sorted((project_root() / "notebooks").glob("*.ipynb"))}
 PRESETS = sorted((project_root() / "workflow" / "presets").glob("*.yaml"))
+WHOLE_BOOK = ("default", "paper", "smoke")  # the others are of one model, and leave all else as it is
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
@@ -25,7 +26,7 @@ def test_a_notebook_is_kept_without_outputs(path):
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_fits_every_notebook(path):
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert values.keys() == NOTEBOOKS.keys()
+    assert values.keys() == NOTEBOOKS.keys() or (path.stem not in WHOLE_BOOK and values.keys() < NOTEBOOKS.keys())
     for name, given in values.items():
         check_values(given, read_parameters(NOTEBOOKS[name]))
 
