@@ -39,8 +39,8 @@ def score(lm: LanguageModel, texts: list[str], answers: list[str], *, tokens: in
     """
     if not texts or len(texts) != len(answers):
         raise ValueError(f"there must be an answer for each of at least one text, got {len(texts)} and {len(answers)}")
+    check_context(lm, texts, answers)
     prompts, tails = tokenize(lm, texts), answer_tokens(lm, texts, answers)
-    check_context(lm, prompts, tails)
     order = sorted(range(len(texts)), key=lambda i: len(prompts[i]) + len(tails[i]))
     found, start = [], 0
     while start < len(order):
@@ -58,10 +58,10 @@ def score(lm: LanguageModel, texts: list[str], answers: list[str], *, tokens: in
     return Scores(*(torch.cat(parts)[back] for parts in zip(*found, strict=True)))
 
 
-def check_context(lm: LanguageModel, prompts: list[list[int]], tails: list[list[int]]) -> None:
+def check_context(lm: LanguageModel, texts: list[str], answers: list[str]) -> None:
     """ValueError where a prompt with its answer has more tokens than the model can read."""
     context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(len(prompt) + len(tail) for prompt, tail in zip(prompts, tails, strict=True))
+    longest = max(map(len, tokenize(lm, [text + answer for text, answer in zip(texts, answers, strict=True)])))
     if context is not None and longest > context:
         raise ValueError(
             f"the longest prompt has {longest} tokens with its answer, but the context of {lm.name} is {context}: "
