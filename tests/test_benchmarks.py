@@ -34,6 +34,7 @@ TINY = {
         "LARGE": 64,
     },
     "linear_attention_step": STEP,
+    "lora_step": {"BATCH": 2, "N_DEMOS": 1, "ROUNDS": 2},
     "machine": {"SIZES": {torch.float32: 64, torch.bfloat16: 32}, "MEGABYTES": 1, "ROUNDS": 2},
     "regression_training": {
         "CHANGES": {"n_demos": 3, "n_layers": 1, "width": 8, "n_heads": 2},
@@ -172,6 +173,38 @@ def test_the_rival_of_saliency_computes_the_same(benchmark, tiny_llama):
     found, expected = (form(tiny_llama, text, target) for form in (saliency.ours, saliency.eager))
     assert found.shape == (tiny_llama.n_layers, 12, 12)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_passes_of_a_lora_step_have_its_loss_and_need_no_gradient_below_or_of_a_weight(benchmark, tiny_llama):
+    lora, model = benchmark("lora_step"), tiny_llama.model
+    tuning = lora.tuning_of(tiny_llama, "middle")
+    assert [lora.tuning_of(tiny_llama, third).layers for third in lora.THIRDS] == [(0,), (1,), (2,)]
+    batch = lora.training_prompts(lora.bitwise_arithmetic(), tuning, 0)
+    with lora.adapted(tiny_llama, tuning, training=True) as parameters:
+        optimizer = torch.optim.AdamW(parameters.values())
+        expected = lora.training_step(tiny_llama, tuning, optimizer, 0, batch)
+    needs, reached = {}, set()
+
+    def watch(layer):
+        def hook(_module, args, _output):
+            needs[layer] = args[0].requires_grad
+            if args[0].requires_grad:
+                args[0].register_hook(lambda _: reached.add(layer))
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(layer)) for layer, module in enumerate(tiny_llama.layers)]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    try:
+        assert lora.passes(tiny_llama, 1, batch) == pytest.approx(expected, rel=1e-6)
+        assert needs == {0: False, 1: True, 2: True}
+        assert reached == {1, 2}
+        assert all(parameter.grad is None for parameter in model.parameters())
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, flag in zip(model.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)
 
 
 @pytest.mark.slow
