@@ -25,14 +25,15 @@ def small(monkeypatch, tmp_path):
         monkeypatch.setattr(emergence, name, value)
 
 
-def record_of(mixture, recipe=RECIPE):
-    return recorded(EMERGENCE, seed=0, mixture=mixture, task=asdict(TASKS[mixture]), recipe=asdict(recipe), every=2)
+def record_of(mixture, recipe=RECIPE, **extent):
+    facts = {"seed": 0, "mixture": mixture, "task": asdict(TASKS[mixture]), "recipe": asdict(recipe), "every": 2}
+    return recorded(EMERGENCE, **facts, **extent)
 
 
 @pytest.mark.parametrize("mixture", TASKS)
 @pytest.mark.parametrize("architecture", ["gpt", "lstm"])
 def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture, tmp_path):
-    record = record_of(mixture, replace(RECIPE, architecture=architecture))
+    record = record_of(mixture, replace(RECIPE, architecture=architecture), pictures=True)
     assert record.from_here
     assert not list(tmp_path.glob("training*"))  # else it would not be computed again
     for name in ("errors", "decodability", "probes"):
@@ -48,6 +49,18 @@ def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture, tmp_p
     assert all(comparison.agrees for comparison in comparisons)
     [again] = all_records()
     assert again.load_experiment() is EMERGENCE
+
+
+@pytest.mark.parametrize(
+    ("extent", "kept"), [({}, {"last"}), ({"tables_only": True}, set()), ({"pictures": True}, {"last", "states"})]
+)
+def test_what_a_record_keeps_beside_its_tables(extent, kept):
+    record = record_of("sparse", **extent)
+    names = {file.stem for file in record.folder.glob("*.safetensors")}
+    assert names == {"losses"} | kept
+    compared = EMERGENCE.verify(record)
+    assert len(compared) == 3 + ("last" in kept)
+    assert all(comparison.agrees for comparison in compared)
 
 
 def test_the_errors_are_those_of_the_recorded_model():

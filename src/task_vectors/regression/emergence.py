@@ -30,7 +30,14 @@ CHECK_STEPS = 3
 
 
 def run(
-    *, seed: int, mixture: str, task: dict, recipe: dict, every: int, tables_only: bool = False
+    *,
+    seed: int,
+    mixture: str,
+    task: dict,
+    recipe: dict,
+    every: int,
+    tables_only: bool = False,
+    pictures: bool = False,
 ) -> dict[str, object]:
     """Train one seed and look at every snapshot. `task` are the fields of the mixture, `recipe` those of Recipe.
 
@@ -40,8 +47,8 @@ def run(
     (reading, probe, layer, accuracy); of every fifth snapshot and the last, "distances" (of its predictions from a
     learner's, mean square: learner, demos, distance) and "patches" (kind, layer, source, target, change). Table
     "check": seconds of training, and the last snapshot's error on a few sequences. Tensors: "losses" (of each step),
-    "last" (the last snapshot, bfloat16) and "states" (by step, of every fifth snapshot and the last, principal
-    components of the mean reading, [N, L, COMPONENTS], float16); the last two not where tables_only.
+    "last" (the last snapshot, bfloat16), unless tables_only; for pictures "states" (by step, of every fifth snapshot
+    and the last, principal components of the mean reading, [N, L, COMPONENTS], float16).
     """
     problem, how = MIXTURES[mixture](**task), Recipe(**recipe)
     folder = _folder(seed=seed, mixture=mixture, task=task, recipe=recipe, every=every)
@@ -69,7 +76,8 @@ def run(
     results = {name: pd.concat(parts, ignore_index=True) for name, parts in looks.items()}
     shutil.rmtree(folder)  # or computing the record again would only look at the same snapshots
     results |= {"check": check, "losses": {"losses": losses}}
-    return results if tables_only else results | {"last": last, "states": states}
+    results |= {} if tables_only else {"last": last}
+    return results | {"states": states} if pictures else results
 
 
 def look(model: nn.Module, mixture: Mixture, recipe: Recipe) -> tuple[dict[str, pd.DataFrame], Tensor]:
