@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from task_vectors import prediction
+from task_vectors.batches import answer_tokens, tokenize
 from task_vectors.decodability import task_decodability
-from task_vectors.family_prompts import CONDITIONS, family_prompts
+from task_vectors.family_prompts import CONDITIONS, family_prompts, up_to_answer
 from task_vectors.prediction import PREDICTION, get_family, votes
 from task_vectors.records import Record, recorded
 from task_vectors.surface import surface_features, surface_votes
@@ -70,6 +71,22 @@ def test_the_task_in_words(name):
         assert words.texts[i].startswith(heading)
     null = plain.labels == 6
     assert [words.demos[i] for i in range(12)] == [plain.demos[i] for i in null.nonzero()[:, 0]] * 6
+
+
+def test_a_space_that_is_a_token_of_its_own_comes_before_the_answer(gemma):
+    """In gemma a digit's space is one, and a word's is not: the state is read at the token before the answer itself."""
+    for name, moves in (("bitwise", True), ("pos", False)):
+        plain = family_prompts(FAMILIES[name], 2, 2, 0)
+        moved = up_to_answer(gemma, plain)
+        assert [a + b for a, b in zip(moved.texts, moved.completions, strict=True)] == [
+            a + b for a, b in zip(plain.texts, plain.completions, strict=True)
+        ]
+        assert (moved.texts != plain.texts) == moves
+        assert up_to_answer(gemma, moved) == moved
+        tails = answer_tokens(gemma, list(moved.texts), list(moved.completions))
+        assert all(gemma.tokenizer.decode([tail[0]]).strip() for tail in tails)
+        whole = tokenize(gemma, [text + answer for text, answer in zip(plain.texts, plain.completions, strict=True)])
+        assert [a + b for a, b in zip(tokenize(gemma, list(moved.texts)), tails, strict=True)] == whole
 
 
 def test_bad_arguments_are_told():

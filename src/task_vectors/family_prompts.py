@@ -1,11 +1,13 @@
 """Few-shot prompts of a task family: every task is asked about the same inputs, and only the answers differ."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from task_vectors.batches import answer_tokens
+from task_vectors.models import LanguageModel
 from task_vectors.prompts import TERMINATOR, Pair, completion, render
 from task_vectors.tasks.families import TaskFamily
 
@@ -20,7 +22,7 @@ class FamilyPrompts:
     """
 
     texts: tuple[str, ...]
-    completions: tuple[str, ...]  # what follows the arrow if the prompt is answered right
+    completions: tuple[str, ...]  # what follows the text if the prompt is answered right
     queries: tuple[str, ...]
     demos: tuple[tuple[Pair, ...], ...]
     labels: Tensor  # [N] the task, as its place in family.tasks
@@ -67,6 +69,20 @@ def family_prompts(
             rows.append((text, completion(family.template, answer), query, demos, label, group))
     texts, completions, queries, demos, labels, groups = zip(*rows, strict=True)
     return FamilyPrompts(texts, completions, queries, demos, torch.tensor(labels), torch.tensor(groups))
+
+
+def up_to_answer(lm: LanguageModel, prompts: FamilyPrompts) -> FamilyPrompts:
+    """The prompts with texts that end in the token right before the answer, where Task Decodability is read.
+
+    A word and the space before it are one token; a digit's space is one of its own in many vocabularies. Read at the
+    token before that space, a state would foretell a space, whatever the task; so it moves from completions to texts.
+    """
+    firsts = [tokens[0] for tokens in answer_tokens(lm, list(prompts.texts), list(prompts.completions))]
+    if any(lm.tokenizer.decode([first]).strip() for first in firsts):
+        return prompts
+    gaps = [completion[: len(completion) - len(completion.lstrip())] for completion in prompts.completions]
+    texts = tuple(text + gap for text, gap in zip(prompts.texts, gaps, strict=True))
+    return replace(prompts, texts=texts, completions=tuple(completion.lstrip() for completion in prompts.completions))
 
 
 def _rotated(demos: list[Pair], seed: int) -> list[Pair]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from task_vectors.decodability import pairwise_decodability
-from task_vectors.family_prompts import FamilyPrompts, family_prompts
+from task_vectors.family_prompts import FamilyPrompts, family_prompts, up_to_answer
 from task_vectors.kernels.knn_vote import knn_vote
 from task_vectors.records import Comparison, Experiment, Record
 from task_vectors.scoring import Scores, score
@@ -54,6 +54,7 @@ def run(
     """
     lm = checked_model(model, weights, dtype, revision)
     prompts = family_prompts(get_family(family, options), n_demos, n_prompts, seed, pool=pool, condition=condition)
+    prompts = up_to_answer(lm, prompts)
     found = score(lm, list(prompts.texts), list(prompts.completions))
     table = pd.DataFrame({"class": prompts.labels, "group": prompts.groups, **_scores(found)})
     layers = found.states.unbind(1)
@@ -85,6 +86,7 @@ def verify(record: Record) -> list[Comparison]:
     prompts = family_prompts(family, *sizes, pool=facts["pool"], condition=facts["condition"])
     first = (prompts.groups < CHECK_GROUPS).nonzero()[:, 0].tolist()
     lm = checked_model(facts["model"], facts["weights"], facts["dtype"], facts.get("revision", ""))
+    prompts = up_to_answer(lm, prompts)
     again = score(lm, [prompts.texts[i] for i in first], [prompts.completions[i] for i in first])
     before = record.table("prompts").query("group < @CHECK_GROUPS")
     return [
@@ -105,4 +107,4 @@ def _components(states: Tensor) -> tuple[Tensor, Tensor]:
     return found / found.std().clamp(min=1e-12), sizes[:2].square() / sizes.square().sum()
 
 
-PREDICTION = Experiment("prediction", 1, "task_vectors.prediction:PREDICTION", run, verify)
+PREDICTION = Experiment("prediction", 2, "task_vectors.prediction:PREDICTION", run, verify)

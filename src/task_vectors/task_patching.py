@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from task_vectors.family_prompts import FamilyPrompts, family_prompts
+from task_vectors.family_prompts import FamilyPrompts, family_prompts, up_to_answer
 from task_vectors.interventions import layer_sweep
 from task_vectors.models import LanguageModel
 from task_vectors.prediction import get_family
@@ -46,11 +46,11 @@ def run(
     [K - 1, L', d] by kind at the layers of check_layers.
     """
     lm, tasks = checked_model(model, weights, dtype), get_family(family, options)
-    sources = family_prompts(tasks, n_demos, n_sources, seed, pool="train")
+    sources = up_to_answer(lm, family_prompts(tasks, n_demos, n_sources, seed, pool="train"))
     read = score(lm, list(sources.texts), list(sources.completions))
     solved = read.right.view(len(tasks.tasks), n_sources)
     means = mean_states(read.states.view(*solved.shape, *read.states.shape[1:]).float(), solved, seed)
-    prompts = without_null(family_prompts(tasks, n_demos, n_prompts, seed))
+    prompts = up_to_answer(lm, without_null(family_prompts(tasks, n_demos, n_prompts, seed)))
     before = score(lm, list(prompts.texts), list(prompts.completions)).right.view(-1, n_prompts)
     patched = {kind: patch(lm, prompts, vectors) for kind, vectors in means.items()}
     layers = check_layers(lm.n_layers)
@@ -85,7 +85,7 @@ def verify(record: Record) -> list[Comparison]:
     facts, means = record.parameters, record.tensors("means")
     lm = checked_model(facts["model"], facts["weights"], facts["dtype"])
     tasks = get_family(facts["family"], facts["options"])
-    prompts = family_prompts(tasks, facts["n_demos"], facts["n_prompts"], facts["seed"])
+    prompts = up_to_answer(lm, family_prompts(tasks, facts["n_demos"], facts["n_prompts"], facts["seed"]))
     texts, answers = list(prompts.texts[:CHECK_PROMPTS]), list(prompts.completions[:CHECK_PROMPTS])
     layers, before = check_layers(lm.n_layers), record.tensors("before")["right"][0, :CHECK_PROMPTS].sum().item()
     compared = [Comparison("right before", before, score(lm, texts, answers).right.sum().item(), 0)]

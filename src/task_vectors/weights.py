@@ -27,7 +27,8 @@ def weights_id(lm: LanguageModel, revision: str = "") -> str:
 
 def checked_model(name: str, weights: str, dtype: str, revision: str = "") -> LanguageModel:
     """`loaded_model`, where its weights are those that are named; ValueError where they are others."""
-    lm = loaded_model(name, dtype, revision)
+    # Called in the same form as by a page, or the model would be loaded anew for each form.
+    lm = loaded_model(name, dtype, revision) if revision else loaded_model(name, dtype)
     if (here := weights_id(lm, revision)) != weights:
         raise ValueError(f"{name} has the weights {here} here, not {weights}: get those, or ask for weights_id()")
     return lm
