@@ -389,7 +389,9 @@ def test_peft_itself_reads_a_saved_adapter(tiny_llama, folder):
         r=2, lora_alpha=4, target_modules=target_modules(tiny_llama, TUNING), task_type="CAUSAL_LM"
     ).save_pretrained(folder)
     model = peft.PeftModel.from_pretrained(tiny_model("llama").model, folder).eval()
-    assert torch.equal(logits(LanguageModel("by peft", model, tiny_llama.tokenizer)), expected)
+    # A batch's rows may be summed in another order by the second model, whose memory lies elsewhere.
+    found = logits(LanguageModel("by peft", model, tiny_llama.tokenizer))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_adapter_of_another_model_or_none_is_refused(tiny_llama, folder):
