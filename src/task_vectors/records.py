@@ -12,29 +12,25 @@ import inspect
 import json
 import math
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
 from task_vectors.dependencies import dependencies
+from task_vectors.machine import environment
 from task_vectors.paths import project_root
 from task_vectors.record_files import read_table, write_results
 
-PACKAGES = ("torch", "transformers", "numpy", "altair")
 PROVENANCE = "provenance.json"
 # What an experiment imports to be kept and found: no change here changes a number.
-BOOKKEEPING = ("records", "record_files", "dependencies", "paths")
+BOOKKEEPING = ("records", "record_files", "machine", "dependencies", "paths")
 
 
 class RecordError(RuntimeError):
@@ -229,20 +225,6 @@ def provenance_table(records: list[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def environment() -> dict[str, str]:
-    """Date, commit, processor and package versions of this run, in words."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
-        "processor": f"{_processor()}, {device}",
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
-
-
 def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object]) -> Record:
     shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
     print(f"computing {experiment.name} ({shown})", file=sys.stderr, flush=True)
@@ -341,22 +323,3 @@ def _canonical(value: object) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(project_root())]
-    try:
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + (" with uncommitted changes" if changes.stdout.strip() else "")
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
