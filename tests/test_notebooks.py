@@ -1,5 +1,8 @@
 """The notebooks as they are kept: without outputs, with a readable `parameters` cell, and presets that fit them."""
 
+import ast
+from importlib import import_module
+
 import nbformat
 import pytest
 import yaml
@@ -34,3 +37,14 @@ def test_a_preset_fits_every_notebook(path):
 def test_the_default_preset_changes_nothing():
     values = yaml.safe_load((project_root() / "workflow" / "presets" / "default.yaml").read_text(encoding="utf-8"))
     assert not any(values.values())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_what_a_notebook_imports_of_the_package_is_there(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    for cell in cells:
+        imports = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.ImportFrom)]
+        for node in imports:
+            if node.module.startswith("task_vectors"):
+                module = import_module(node.module)
+                assert [name.name for name in node.names if not hasattr(module, name.name)] == []

@@ -26,6 +26,7 @@ class Scores(NamedTuple):
     states: Tensor  # [B, L, d] after each layer at the prompt's last token, in the model's own precision
     right: Tensor  # [B] bool: is the answer, and then the end of its line, what greedy decoding writes?
     log_prob: Tensor  # [B] natural log of the probability of the answer and the end of its line
+    first: Tensor  # [B] bool: is the answer's first token the most likely one?
 
 
 @torch.no_grad()
@@ -96,6 +97,7 @@ def _score_batch(lm: LanguageModel, prompts: list[list[int]], tails: list[list[i
         torch.stack(states, 1),  # [B, L, d]
         torch.stack([part.all() for part in right.split(lengths)]),
         torch.stack([part.sum() for part in log_probs.split(lengths)]),
+        torch.stack([part[0] for part in right.split(lengths)]),
     )
 
 

@@ -1,0 +1,130 @@
+"""What training one band of layers changes: accuracy, Task Decodability, and what goes over to other prompts.
+
+Han et al. 2025, Table 1, compare the first ten layers with the last ten. Task Decodability (TD) is read after a layer
+in between, so that training the last ones cannot change it. Here TD is read after every layer, and beside it, from the
+same states and in the same way, the next symbol of the answer: near the top a state foretells that symbol.
+"""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from task_vectors.batches import answer_tokens
+from task_vectors.family_prompts import family_prompts, up_to_answer
+from task_vectors.finetuning import Adapter, Tuning, train, tuned
+from task_vectors.kernels.knn_vote import knn_vote
+from task_vectors.models import LanguageModel
+from task_vectors.paths import project_root
+from task_vectors.prediction import K, get_family
+from task_vectors.records import Comparison, Experiment, Record, record_key
+from task_vectors.scoring import score
+from task_vectors.weights import checked_model
+
+EVERY = 25  # steps from one checkpoint to the next
+CHECK_STEPS = 2
+
+
+def run(
+    *,
+    model: str,
+    weights: str,
+    dtype: str,
+    family: str,
+    options: dict,
+    source: str,
+    tuning: dict,
+    tests: list[dict],
+    seed: int,
+    keep_adapter: bool = False,
+) -> dict[str, object]:
+    """Train on a family, then score the model with its adapter on prompts of every test. Goes on where it stopped.
+
+    `tuning` are the fields of Tuning. A test is what `look` takes, and `seed` that of its prompts. `source`: sha256 of
+    the user's treebank, or "".
+
+    Table "prompts" (test, class, group, right, first, log_prob), tests as their place in the list; table "training"
+    (seconds). Tensors: "losses"; for test i, "votes_<i>", as of `look`; with keep_adapter, "adapter" (bfloat16).
+    """
+    lm, how = checked_model(model, weights, dtype), tuning_of(tuning)
+    folder = _folder(model=model, weights=weights, dtype=dtype, family=family, options=options, source=source, how=how)
+    adapter, losses, seconds = train(lm, get_family(family, options), how, folder, EVERY)
+    with tuned(lm, adapter):
+        tables, found = zip(*(look(lm, seed=seed, **test) for test in tests), strict=True)
+    shutil.rmtree(folder)  # or computing the record again would train nothing
+    results = {
+        "prompts": pd.concat([table.assign(test=i) for i, table in enumerate(tables)], ignore_index=True),
+        "training": pd.DataFrame({"seconds": [seconds]}),
+        "losses": {"losses": losses},
+    }
+    results |= {f"votes_{i}": votes for i, votes in enumerate(found)}
+    return results | ({"adapter": _halved(adapter)} if keep_adapter else {})
+
+
+def look(
+    lm: LanguageModel, *, family: str, options: dict, n_demos: int, n_prompts: int, pool: str, seed: int
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """n_prompts prompts of each task: the scores of each, and what the neighbors of its states name after each layer.
+
+    Votes, [N, L] each: "task" (int8), and "symbol", whether it is the answer's own first token that is named.
+    """
+    prompts = up_to_answer(lm, family_prompts(get_family(family, options), n_demos, n_prompts, seed, pool=pool))
+    texts, answers = list(prompts.texts), list(prompts.completions)
+    found = score(lm, texts, answers)
+    firsts = torch.tensor([tokens[0] for tokens in answer_tokens(lm, texts, answers)])
+    symbols = firsts.unique(return_inverse=True)[1]  # [N]
+    table = {"class": prompts.labels, "group": prompts.groups, **found._asdict()}
+    del table["states"]
+    return pd.DataFrame(table), {
+        "task": knn_vote(found.states, prompts.labels, K, groups=prompts.groups).to(torch.int8),
+        "symbol": knn_vote(found.states, symbols, K, groups=prompts.groups) == symbols[:, None],
+    }
+
+
+def tuning_of(facts: dict) -> Tuning:
+    """From what JSON holds, which has no tuples."""
+    return Tuning(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+
+
+def kept_adapter(record: Record) -> Adapter:
+    """The adapter of a record that keeps it."""
+    weights = {name: tensor.float() for name, tensor in record.tensors("adapter").items()}
+    return Adapter(tuning_of(record.parameters["tuning"]), weights)
+
+
+def verify(record: Record) -> list[Comparison]:
+    """The first losses of the training; with a kept adapter, also the scores of the first test's first group."""
+    facts = record.parameters
+    lm, how = checked_model(facts["model"], facts["weights"], facts["dtype"]), tuning_of(facts["tuning"])
+    _, again, _ = train(lm, get_family(facts["family"], facts["options"]), how, stop=CHECK_STEPS)
+    before = record.tensors("losses")["losses"][:CHECK_STEPS]
+    compared = [
+        Comparison(f"loss of step {step}", *pair, 1e-3)
+        for step, pair in enumerate(zip(before.tolist(), again.tolist(), strict=True))
+    ]
+    return compared + (_verify_adapter(record, lm) if facts.get("keep_adapter") else [])
+
+
+def _verify_adapter(record: Record, lm: LanguageModel) -> list[Comparison]:
+    facts, before = record.parameters, record.table("prompts").query("test == 0 and group == 0")
+    test = facts["tests"][0] | {"n_prompts": K, "seed": facts["seed"]}
+    with tuned(lm, kept_adapter(record)):
+        again = look(lm, **test)[0].query("group == 0")
+    # The kept weights are rounded.
+    return [Comparison("log-probability of the answers", before["log_prob"].mean(), again["log_prob"].mean(), 0.05)]
+
+
+def _folder(*, how: Tuning, **facts) -> Path:
+    """Where the training is kept while it runs: the same for all tests."""
+    key = record_key(BAND_TUNING, facts | {"tuning": asdict(how)})
+    return project_root().joinpath("runs", "training", key)
+
+
+def _halved(adapter: Adapter) -> dict[str, Tensor]:
+    return {name: tensor.to(torch.bfloat16) for name, tensor in adapter.weights.items()}
+
+
+BAND_TUNING = Experiment("band_tuning", 1, "task_vectors.band_tuning:BAND_TUNING", run, verify)
