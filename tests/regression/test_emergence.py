@@ -88,7 +88,7 @@ def test_a_record_of_other_losses_does_not_verify(monkeypatch):
 def test_an_interrupted_run_goes_on_from_its_snapshots(monkeypatch, tmp_path):
     expected = record_of("sparse").tensors("losses")["losses"]
     monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "other records"))
-    real, steps = training._step, []
+    real, steps = training.training_step, []
 
     def interrupted(*args):
         steps.append(args[-1])
@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_from_its_snapshots(monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(training, "_step", interrupted)
+    monkeypatch.setattr(training, "training_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         record_of("sparse")
     assert (record_of("sparse").tensors("losses")["losses"] == expected).all()

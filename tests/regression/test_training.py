@@ -292,10 +292,10 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 
 def test_the_rate_is_warmed_up_and_goes_to_zero(monkeypatch):
     rates = []
-    step = training._step
+    step = training.training_step
     monkeypatch.setattr(
         training,
-        "_step",
+        "training_step",
         lambda model, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or step(model, optimizer, *rest),
     )
     train(MIXTURE, replace(RECIPE, steps=1000), SEED)

@@ -6,7 +6,6 @@ answers of the demonstrations and all arrows are dropped, each on its own, the s
 the answer's token are kept.
 """
 
-
 import pandas as pd
 import torch
 from torch import Tensor

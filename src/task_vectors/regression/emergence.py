@@ -63,7 +63,7 @@ def run(
         predictions = predict(model, how.layout, test.x, test.y)  # [B, n]
         errors = by_class((predictions - test.y).square(), test.classes)
         tables, mean_states = look(model, problem, how)
-        tables["errors"] = _rows(errors, "class", "demos", "error")
+        tables["errors"] = long_table(errors, "class", "demos", "error")
         if step % (THOROUGH * every) == 0 or step == how.steps:
             tables["distances"] = _distances(predictions, learners)
             tables["patches"] = _patches(model, problem, how)
@@ -86,7 +86,7 @@ def look(model: nn.Module, mixture: Mixture, recipe: Recipe) -> tuple[dict[str, 
     redraws = {"token": 0, "mean": REDRAWS}
     states = {reading: class_states(model, recipe.layout, sequences, redraws[reading]) for reading in READINGS}
     td = [
-        _rows(task_decodability(states[reading], sequences.classes, metric=metric), "layer", "class", "td").assign(
+        long_table(task_decodability(states[reading], sequences.classes, metric=metric), "layer", "class", "td").assign(
             reading=reading, metric=metric
         )
         for reading in READINGS
@@ -143,7 +143,7 @@ def _check_error(model: nn.Module, mixture: Mixture, recipe: Recipe) -> float:
 
 def _distances(predictions: Tensor, learners: dict[str, Tensor]) -> pd.DataFrame:
     found = torch.stack([(predictions - others).square().mean(0) for others in learners.values()])
-    table = _rows(found, "learner", "demos", "distance")
+    table = long_table(found, "learner", "demos", "distance")
     return table.assign(learner=table["learner"].map(dict(enumerate(learners))))
 
 
@@ -152,7 +152,7 @@ def _patches(model: nn.Module, mixture: Mixture, recipe: Recipe) -> pd.DataFrame
     found = []
     for layer in range(1, recipe.n_layers + 1):
         for kind, change in patch_table(model, recipe.layout, donors, sequences, layer).items():
-            table = _rows(by_class(change, sequences.classes), "source", "target", "change")
+            table = long_table(by_class(change, sequences.classes), "source", "target", "change")
             found.append(table.assign(kind=kind, layer=layer))
     return pd.concat(found)
 
@@ -164,7 +164,7 @@ def _components(states: Tensor) -> Tensor:
     return (U * S[:, None])[..., :COMPONENTS].transpose(0, 1).half()
 
 
-def _rows(values: Tensor, *names: str) -> pd.DataFrame:
+def long_table(values: Tensor, *names: str) -> pd.DataFrame:
     """One row for each entry of a matrix: its row, its column and its value to five decimals, under these names."""
     first, second, value = names
     rows, columns = torch.meshgrid(*(torch.arange(size) for size in values.shape), indexing="ij")

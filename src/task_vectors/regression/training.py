@@ -108,7 +108,7 @@ def train(
             _save(folder, model, optimizer, losses, time.monotonic() - started)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP, (1 - step / recipe.steps) / COOL_DOWN)
-        losses.append(_step(model, optimizer, mixture, recipe, weights, seed, step))
+        losses.append(training_step(model, optimizer, mixture, recipe, weights, seed, step))
         if not math.isfinite(losses[-1]):
             raise TrainingDiverged(
                 f"the loss of step {step} is {losses[-1]} (seed {seed}, rate {recipe.rate}): use a lower rate"
@@ -139,7 +139,7 @@ def position_weights(n: int) -> Tensor:
     return weights / weights.mean()
 
 
-def _step(model, optimizer, mixture: Mixture, recipe: Recipe, weights: Tensor, seed: int, step: int) -> float:
+def training_step(model, optimizer, mixture: Mixture, recipe: Recipe, weights: Tensor, seed: int, step: int) -> float:
     generator = torch.Generator().manual_seed(seed * 1_000_000 + step)
     x, y, _ = mixture.sample(recipe.batch, recipe.n_demos + 1, generator)
     x, y = x.to(weights.device), y.to(weights.device)
