@@ -26,6 +26,7 @@ from task_vectors.weights import checked_model
 
 EVERY = 25  # steps from one checkpoint to the next
 CHECK_STEPS = 2
+CHECK_PROMPTS = 2  # of each task
 
 
 def run(
@@ -41,27 +42,30 @@ def run(
     seed: int,
     keep_adapter: bool = False,
 ) -> dict[str, object]:
-    """Train on a family, then score the model with its adapter on prompts of every test. Goes on where it stopped.
+    """Train on a family, then look at the model with its adapter. Goes on where it stopped.
 
     `tuning` are the fields of Tuning. A test is what `look` takes, and `seed` that of its prompts. `source`: sha256 of
     the user's treebank, or "".
 
-    Table "prompts" (test, class, group, right, first, log_prob), tests as their place in the list; table "training"
-    (seconds). Tensors: "losses"; for test i, "votes_<i>", as of `look`; with keep_adapter, "adapter" (bfloat16).
+    What `untrained` gives; and table "training" (seconds), tensors "losses", with keep_adapter "adapter" (bfloat16).
     """
     lm, how = checked_model(model, weights, dtype), tuning_of(tuning)
     folder = _folder(model=model, weights=weights, dtype=dtype, family=family, options=options, source=source, how=how)
     adapter, losses, seconds = train(lm, get_family(family, options), how, folder, EVERY)
     with tuned(lm, adapter):
-        tables, found = zip(*(look(lm, seed=seed, **test) for test in tests), strict=True)
+        results = _looks(lm, tests, seed)
     shutil.rmtree(folder)  # or computing the record again would train nothing
-    results = {
-        "prompts": pd.concat([table.assign(test=i) for i, table in enumerate(tables)], ignore_index=True),
-        "training": pd.DataFrame({"seconds": [seconds]}),
-        "losses": {"losses": losses},
-    }
-    results |= {f"votes_{i}": votes for i, votes in enumerate(found)}
+    results |= {"training": pd.DataFrame({"seconds": [seconds]}), "losses": {"losses": losses}}
     return results | ({"adapter": _halved(adapter)} if keep_adapter else {})
+
+
+def untrained(*, model: str, weights: str, dtype: str, source: str, tests: list[dict], seed: int) -> dict[str, object]:
+    """Look at the model as it is.
+
+    Table "prompts" (test, class, group, right, first, log_prob), a test as its place in the list; for test i, tensors
+    "votes_<i>", as of `look`.
+    """
+    return _looks(checked_model(model, weights, dtype), tests, seed)
 
 
 def look(
@@ -76,9 +80,9 @@ def look(
     found = score(lm, texts, answers)
     firsts = torch.tensor([tokens[0] for tokens in answer_tokens(lm, texts, answers)])
     symbols = firsts.unique(return_inverse=True)[1]  # [N]
-    table = {"class": prompts.labels, "group": prompts.groups, **found._asdict()}
-    del table["states"]
-    return pd.DataFrame(table), {
+    log_prob = found.log_prob.double().round(decimals=4)
+    scores = {"right": found.right, "first": found.first, "log_prob": log_prob}
+    return pd.DataFrame({"class": prompts.labels, "group": prompts.groups, **scores}), {
         "task": knn_vote(found.states, prompts.labels, K, groups=prompts.groups).to(torch.int8),
         "symbol": knn_vote(found.states, symbols, K, groups=prompts.groups) == symbols[:, None],
     }
@@ -96,7 +100,7 @@ def kept_adapter(record: Record) -> Adapter:
 
 
 def verify(record: Record) -> list[Comparison]:
-    """The first losses of the training; with a kept adapter, also the scores of the first test's first group."""
+    """The first losses of the training; with a kept adapter, also what it answers."""
     facts = record.parameters
     lm, how = checked_model(facts["model"], facts["weights"], facts["dtype"]), tuning_of(facts["tuning"])
     _, again, _ = train(lm, get_family(facts["family"], facts["options"]), how, stop=CHECK_STEPS)
@@ -105,16 +109,31 @@ def verify(record: Record) -> list[Comparison]:
         Comparison(f"loss of step {step}", *pair, 1e-3)
         for step, pair in enumerate(zip(before.tolist(), again.tolist(), strict=True))
     ]
-    return compared + (_verify_adapter(record, lm) if facts.get("keep_adapter") else [])
+    if facts.get("keep_adapter"):
+        with tuned(lm, kept_adapter(record)):
+            compared.append(_first_test(record, lm, 0.05))  # the kept weights are rounded
+    return compared
 
 
-def _verify_adapter(record: Record, lm: LanguageModel) -> list[Comparison]:
-    facts, before = record.parameters, record.table("prompts").query("test == 0 and group == 0")
-    test = facts["tests"][0] | {"n_prompts": K, "seed": facts["seed"]}
-    with tuned(lm, kept_adapter(record)):
-        again = look(lm, **test)[0].query("group == 0")
-    # The kept weights are rounded.
-    return [Comparison("log-probability of the answers", before["log_prob"].mean(), again["log_prob"].mean(), 0.05)]
+def verify_untrained(record: Record) -> list[Comparison]:
+    """The first prompts of the first test."""
+    facts = record.parameters
+    return [_first_test(record, checked_model(facts["model"], facts["weights"], facts["dtype"]), 1e-3)]
+
+
+def _first_test(record: Record, lm: LanguageModel, tolerance: float) -> Comparison:
+    test = record.parameters["tests"][0]
+    # As many as may vote; the inputs of more prompts begin with those of fewer.
+    fewer = test | {"n_prompts": min(test["n_prompts"], CHECK_PROMPTS), "seed": record.parameters["seed"]}
+    again = look(lm, **fewer)[0]["log_prob"]
+    before = record.table("prompts").query("test == 0 and group < @CHECK_PROMPTS")["log_prob"]
+    return Comparison("log-probability of the answers", before.mean(), again.mean(), tolerance)
+
+
+def _looks(lm: LanguageModel, tests: list[dict], seed: int) -> dict[str, object]:
+    tables, votes = zip(*(look(lm, seed=seed, **test) for test in tests), strict=True)
+    prompts = pd.concat([table.assign(test=i) for i, table in enumerate(tables)], ignore_index=True)
+    return {"prompts": prompts} | {f"votes_{i}": found for i, found in enumerate(votes)}
 
 
 def _folder(*, how: Tuning, **facts) -> Path:
@@ -127,4 +146,5 @@ def _halved(adapter: Adapter) -> dict[str, Tensor]:
     return {name: tensor.to(torch.bfloat16) for name, tensor in adapter.weights.items()}
 
 
+UNTRAINED = Experiment("untrained", 1, "task_vectors.band_tuning:UNTRAINED", untrained, verify_untrained)
 BAND_TUNING = Experiment("band_tuning", 1, "task_vectors.band_tuning:BAND_TUNING", run, verify)
