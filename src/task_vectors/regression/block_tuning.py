@@ -41,21 +41,26 @@ def run(
 ) -> dict[str, object]:
     """Train the whole model for `start` steps, then only these blocks (counted from 0) for `steps` more.
 
-    What comes before and after the blocks stays as it is. Tables: "errors" (class, demos, error), "decodability"
-    (reading, metric, layer, class, td) and "probes" of the last model; "training" (seconds, parameters). Tensors:
-    "losses" of the steps with the blocks alone.
+    What comes before and after the blocks stays as it is. Tables, each with stage "start" and "end": "errors" (class,
+    demos, error), "decodability" (reading, metric, layer, class, td) and "probes"; "training" (seconds, parameters).
+    Tensors: "losses" of the steps with the blocks alone.
     """
     problem, how = MIXTURES[mixture](**task), Recipe(**recipe)
     model = started(problem, how, seed, start)
+    before = looks(model, problem, how)
     trained = choose(model, blocks)
     losses, seconds = continued(model, problem, how, seed, start, steps, rate)
-    model.requires_grad_(False)
-    tables, _ = look(model, problem, how)
-    return tables | {
-        "errors": errors(model, problem, how),
+    after = looks(model.requires_grad_(False), problem, how)
+    return {
+        **{name: pd.concat([before[name].assign(stage="start"), after[name].assign(stage="end")]) for name in before},
         "training": pd.DataFrame({"seconds": [seconds], "parameters": [trained]}),
         "losses": {"losses": torch.tensor(losses)},
     }
+
+
+def looks(model: nn.Module, mixture: Mixture, recipe: Recipe) -> dict[str, pd.DataFrame]:
+    """Tables "errors", "decodability" and "probes" of one model."""
+    return look(model, mixture, recipe)[0] | {"errors": errors(model, mixture, recipe)}
 
 
 def started(mixture: Mixture, recipe: Recipe, seed: int, start: int) -> nn.Module:
