@@ -103,7 +103,7 @@ def test_bad_arguments_are_told():
         family_prompts(family, 1, 5, 0, condition="permuted")
     with pytest.raises(ValueError, match="unknown condition 'mixed'; there are: plain, permuted, told, words alone"):
         family_prompts(family, 1, 5, 0, condition="mixed")
-    with pytest.raises(ValueError, match="unknown task family 'chess'; there are: pos, bitwise"):
+    with pytest.raises(ValueError, match="unknown task family 'chess'; there are: pos, written, bitwise"):
         get_family("chess", {})
 
 

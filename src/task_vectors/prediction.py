@@ -15,10 +15,10 @@ from task_vectors.family_prompts import FamilyPrompts, family_prompts, up_to_ans
 from task_vectors.kernels.knn_vote import knn_vote
 from task_vectors.records import Comparison, Experiment, Record
 from task_vectors.scoring import Scores, score
-from task_vectors.tasks.families import TaskFamily, bitwise_arithmetic, pos_tagging
+from task_vectors.tasks.families import TaskFamily, bitwise_arithmetic, pos_tagging, written_sentences
 from task_vectors.weights import checked_model
 
-FAMILIES = {"pos": pos_tagging, "bitwise": bitwise_arithmetic}
+FAMILIES = {"pos": pos_tagging, "written": written_sentences, "bitwise": bitwise_arithmetic}
 K = 10  # neighbors, as in the paper
 CHECK_GROUPS = 2
 

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from task_vectors.prompts import completion, render
 from task_vectors.tasks import TaskFamily, bitwise_arithmetic, pos_tagging
+from task_vectors.tasks.families import written_sentences
 from task_vectors.tasks.families.family import PARTS
 
-POS, BITWISE = pos_tagging(), bitwise_arithmetic()
+POS, BITWISE, WRITTEN = pos_tagging(), bitwise_arithmetic(), written_sentences()
 TRUTH = {  # the digit of the answer for the digits 00, 01, 10 and 11
     "AND": "0001",
     "NAND": "1110",
@@ -17,7 +18,8 @@ TRUTH = {  # the digit of the answer for the digits 00, 01, 10 and 11
     "XOR": "0110",
     "XNOR": "1001",
 }
-families = pytest.mark.parametrize("family", [POS, BITWISE], ids=lambda family: family.name)
+families = pytest.mark.parametrize("family", [POS, BITWISE, WRITTEN], ids=["pos", "bitwise", "written"])
+large_families = pytest.mark.parametrize("family", [POS, BITWISE], ids=["pos", "bitwise"])
 seeds = st.integers(0, 2**32)
 parts = st.sampled_from(sorted(PARTS))
 
@@ -61,7 +63,7 @@ def test_null_is_reproducible_and_differs_between_seeds(family):
     assert len(set(answers)) > 5
 
 
-@families
+@large_families
 def test_parts_share_no_input_whatever_the_seeds(family):
     drawn = {part: {x for seed in range(5) for x in family.inputs(60, seed, part)} for part in PARTS}
     assert len(set.union(*drawn.values())) == sum(map(len, drawn.values()))

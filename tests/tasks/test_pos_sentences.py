@@ -1,15 +1,22 @@
-"""The sentences of the grammar: their tags, their English, and that the place of a word hardly tells its tag."""
+"""The sentences of the grammar and the written ones: tags, English, and that a word's place hardly tells its tag."""
 
 from collections import Counter, defaultdict
+from functools import cache
 
+import conllu
 import pytest
 from lemminflect import getLemma
 
+from task_vectors.family_prompts import family_prompts
+from task_vectors.paths import project_root
 from task_vectors.tasks import pos_tagging
-from task_vectors.tasks.families import grammar
-from task_vectors.tasks.families.grammar import OTHER, TAGS, lexicon
+from task_vectors.tasks.families import grammar, written_sentences
+from task_vectors.tasks.families.family import PARTS
+from task_vectors.tasks.families.grammar import OTHER, TAGS, TENSES, Tagged, lexicon
+from task_vectors.tasks.families.pos import UPOS, read_treebank
 
-POS = pos_tagging()
+POS, WRITTEN = pos_tagging(), written_sentences()
+TREEBANK = project_root() / "data" / "tasks" / "families" / "written.conllu"
 AN_BEFORE_A_CONSONANT, A_BEFORE_A_VOWEL = (
     {"honest", "heir"},
     {"uniform", "unique", "unit", "useful", "useless", "usual"},
@@ -17,6 +24,7 @@ AN_BEFORE_A_CONSONANT, A_BEFORE_A_VOWEL = (
 SINGULAR, PLURAL = {"he", "she"}, {"I", "you", "we", "they"}
 LEMMA_EXCEPTIONS = {"oxen": "lemminflect takes it for a lemma"}
 MODALS = {"can", "could", "may", "might", "must", "should", "will", "would"}
+OTHER_UPOS = {"AUX", "CCONJ", "DET", "INTJ", "NUM", "PART", "PUNCT", "SCONJ"}
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +168,101 @@ def test_a_broken_lexicon_is_named(tmp_path, monkeypatch, text, error):
         path.write_text(text)
     with pytest.raises(error, match="pos_lexicon.csv"):
         lexicon.__wrapped__()
+
+
+@pytest.fixture(scope="module")
+def written() -> list[Tagged]:
+    return read_treebank(TREEBANK)
+
+
+def test_the_written_treebank_is_well_formed_and_wastes_no_sentence(written):
+    bank = conllu.parse(TREEBANK.read_text(encoding="utf-8"))
+    assert len(written) == len(bank) >= 240
+    assert len({sentence.metadata["sent_id"] for sentence in bank}) == len(bank)
+    for sentence in bank:
+        forms, tags = [token["form"] for token in sentence], [token["upos"] for token in sentence]
+        assert sentence.metadata["text"] == " ".join(forms)
+        assert [token["id"] for token in sentence] == list(range(1, len(forms) + 1))
+        assert set(UPOS) <= set(tags) <= set(UPOS) | OTHER_UPOS
+        assert len(forms) <= 24
+        assert len([form for form in forms if form.isalpha()]) >= 8
+        for form, tag in zip(forms, tags, strict=True):
+            assert form.isalpha() if tag != "PUNCT" else len(form) == 1 and not form.isalnum()
+
+
+def test_written_shapes_are_many_and_about_equally_frequent():
+    bank = conllu.parse(TREEBANK.read_text(encoding="utf-8"))
+    shapes = Counter(sentence.metadata["sent_id"].rpartition("-")[0] for sentence in bank)
+    assert len(shapes) >= 20
+    assert max(shapes.values()) <= 1.5 * min(shapes.values())
+
+
+def could_be_of_the_grammar(sentence: Tagged) -> bool:
+    """Whether RULES make these words in this order, where a word of the lexicon may be any other with its tag."""
+    words = [(word.lower() if word != "I" else word, tag) for word, tag in sentence]
+    words = words[:-1] if words[-1][0] in ".?!" else words
+
+    @cache
+    def ends(symbol: str, start: int, tense: str) -> frozenset[int]:
+        if ":" in symbol or not (symbol[0].isupper() or symbol.endswith("?")):
+            literal, tag = symbol.partition("/")[0], symbol.partition(":")[0]
+            fits = {"an", "the", "a"} if literal == "a" else {literal}
+            fit = start < len(words) and (words[start][1] == tag if ":" in symbol else words[start][0] in fits)
+            return frozenset([start + 1] if fit else [])
+        found = set()
+        for option in set(map(tuple, grammar._options(symbol, tense))):
+            reached = {start}
+            for part in option:
+                reached = {end for place in reached for end in ends(part, place, tense)}
+            found |= reached
+        return frozenset(found)
+
+    return any(len(words) in ends("Sentence", 0, tense) for tense in TENSES)
+
+
+def test_no_written_sentence_is_of_a_shape_that_the_grammar_makes(written, test):
+    assert all(could_be_of_the_grammar(tuple(zip(x.split(" "), POS.tags(x), strict=True))) for x in test[:300])
+    assert [sentence for sentence in written if could_be_of_the_grammar(sentence)] == []
+    openings = {POS.tags(x)[:5] for x in test}
+    new = [sentence for sentence in written if tuple(tag for _, tag in sentence[:5]) not in openings]
+    assert len(new) > len(written) / 2
+
+
+def test_the_parts_of_the_written_sentences_suffice(written):
+    sizes = Counter(WRITTEN._part(" ".join(word for word, _ in sentence)) for sentence in written)
+    assert sizes["test"] >= 60
+    assert sizes["demonstrations"] >= 60
+    assert sizes["selection"] >= 12
+    drawn = [x for part in PARTS for x in WRITTEN.inputs(sizes[part], 0, part)]
+    assert len(set(drawn)) == len(drawn) == len(written)
+    for n_demos in (4, 10):
+        prompts = family_prompts(WRITTEN, n_demos, 20, 0)
+        assert len(prompts.texts) == 7 * 20
+        assert all(len(demos) == n_demos for demos in prompts.demos)
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_the_first_word_of_a_tag_stands_at_many_places_in_the_written_sentences(written, tag):
+    firsts = Counter([its for _, its in sentence].index(tag) for sentence in written)
+    assert firsts.most_common(1)[0][1] / len(written) < 0.25
+    assert len([n for n in firsts.values() if n >= 5]) >= 8
+
+
+def test_written_words_vary_and_what_linguists_dispute_is_no_answer(written):
+    tags = defaultdict(set)
+    for sentence in written:
+        for word, tag in sentence:
+            tags[word.lower()].add(tag)
+    assert len(tags) >= 1000
+    assert len([word for word, found in tags.items() if len(found) > 1]) >= 25
+    # To some, a possessive is no pronoun, nor is the "there" of "there stood", and "than" is no preposition.
+    disputed = {("Pronoun", word) for word in ("my", "your", "his", "its", "our", "their", "there")}
+    answers = {
+        (tag, next(word for word, its in sentence if its == tag).lower()) for sentence in written for tag in TAGS
+    }
+    assert not answers & (disputed | {("Preposition", "than")})
+
+
+def test_the_written_family_is_one_for_all_and_its_name_holds_no_path():
+    assert written_sentences() is WRITTEN
+    assert repr(WRITTEN) == "pos_tagging(written)"

@@ -2,6 +2,6 @@
 
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 from task_vectors.tasks.families.family import TaskFamily
-from task_vectors.tasks.families.pos import pos_tagging
+from task_vectors.tasks.families.pos import pos_tagging, written_sentences
 
-__all__ = ["TaskFamily", "bitwise_arithmetic", "pos_tagging"]
+__all__ = ["TaskFamily", "bitwise_arithmetic", "pos_tagging", "written_sentences"]

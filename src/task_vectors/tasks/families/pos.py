@@ -1,8 +1,8 @@
 """Part-of-speech tagging: which word of a sentence is its first noun, adjective, …
 
-The sentences come from the grammar of this package, or from a treebank that the user owns. Tags are those of Universal
-Dependencies: "she" and the "who" of a relative clause are pronouns, "will" is an auxiliary and not a verb, and the "to"
-of "to carry" is no preposition.
+The sentences come from the grammar of this package, from a small treebank of other shapes, or from one that the user
+owns. Tags are those of Universal Dependencies: "she" and the "who" of a relative clause are pronouns, "will" is an
+auxiliary and not a verb, and the "to" of "to carry" is no preposition.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ from random import Random
 
 import conllu as conllu_format
 
+from task_vectors.paths import project_root
 from task_vectors.tasks.families import grammar
 from task_vectors.tasks.families.family import NULL, TaskFamily
 from task_vectors.tasks.families.grammar import OTHER, TAGS, Tagged
@@ -77,16 +78,29 @@ def pos_tagging(conllu: str | Path | None = None) -> PosTagging:
     Raises:
         ValueError: the file is missing, is no CoNLL-U file, lacks one of the six tags, or no sentence is left.
     """
-    if conllu is None:
-        return _from_grammar()
-    sentences = read_treebank(conllu)
-    return PosTagging(lambda rng: sorted(sentences, key=lambda _: rng.random()), source=repr(str(conllu)))
+    return _from_grammar() if conllu is None else _from_treebank(conllu, source=repr(str(conllu)))
+
+
+@cache
+def written_sentences() -> PosTagging:
+    """The same tasks on sentences of shapes that the grammar does not make, written and tagged for this book.
+
+    A model that was trained on the grammar's sentences may know tags only in the shapes that it saw. Here it meets
+    questions, quotes, passives, clefts, comparatives and others, about as many of each, in
+    data/tasks/families/written.conllu.
+    """
+    return _from_treebank(project_root() / "data" / "tasks" / "families" / "written.conllu", source="written")
 
 
 @cache
 def _from_grammar() -> PosTagging:
     # One for all, so that an input drawn anywhere in the program has its tags everywhere.
     return PosTagging(grammar.sentences, source="")
+
+
+def _from_treebank(path: str | Path, source: str) -> PosTagging:
+    sentences = read_treebank(path)
+    return PosTagging(lambda rng: sorted(sentences, key=lambda _: rng.random()), source)
 
 
 def read_treebank(path: str | Path) -> list[Tagged]:
