@@ -33,6 +33,7 @@ def same(found: Scores, expected: Scores) -> None:
     torch.testing.assert_close(found.states, expected.states, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.log_prob, expected.log_prob, rtol=1e-4, atol=1e-4)
     assert torch.equal(found.right, expected.right)
+    assert torch.equal(found.first, expected.first)
 
 
 def test_states_are_those_of_capture(tiny):
@@ -47,18 +48,41 @@ def test_scores_are_those_of_a_sweep_that_puts_own_states_back(tiny):
     assert torch.equal(found.right, sweep.exact[:, 0])
 
 
-def test_right_is_what_a_forward_for_each_prompt_alone_says(tiny):
+def greedy_lines(lm):
+    """Prompts with what greedy decoding writes after them: after a space, as it is, and with a letter too much."""
     texts = [f"{i} -> {j}\n{i + j} ->" for i in range(12) for j in range(4)]
-    lines = continue_greedily(tiny, texts, max_tokens=ROOM).texts
+    lines = continue_greedily(lm, texts, max_tokens=ROOM).texts
     texts, lines = zip(*[pair for pair in zip(texts, lines, strict=True) if pair[1]], strict=True)
-    answers = [*(f" {line}" for line in lines), *lines, *(f"{line}x" for line in lines)]
-    found = score(tiny, list(texts) * 3, answers).right
-    ends = end_of_line_ids(tiny, "\n")
-    for right, text, answer in zip(found, texts * 3, answers, strict=True):
-        ids = tiny.tokenizer(text + answer).input_ids
-        best = tiny.model(torch.tensor([ids])).logits[0].argmax(-1)[len(tiny.tokenizer(text).input_ids) - 1 :]
-        assert right == (best[:-1].tolist() == ids[-len(best) + 1 :] and best[-1] in ends)
+    return list(texts) * 3, [*(f" {line}" for line in lines), *lines, *(f"{line}x" for line in lines)]
+
+
+def alone(lm, text, answer):
+    """The likeliest tokens from the prompt's last one on, by a forward of this prompt, and the answer's own tokens."""
+    prompt, ids = (lm.tokenizer(part).input_ids for part in (text, text + answer))
+    best = lm.model(torch.tensor([ids])).logits[0].argmax(-1)[len(prompt) - 1 :].tolist()
+    return best, ids[len(prompt) :]
+
+
+def test_right_is_what_a_forward_for_each_prompt_alone_says(tiny):
+    texts, answers = greedy_lines(tiny)
+    found, ends = score(tiny, texts, answers).right, end_of_line_ids(tiny, "\n")
+    for right, text, answer in zip(found, texts, answers, strict=True):
+        best, tokens = alone(tiny, text, answer)
+        assert right == (best[:-1] == tokens and best[-1] in ends)
     assert not found.all()
+
+
+def test_first_is_what_a_forward_for_each_prompt_alone_says(tiny):
+    texts, answers = greedy_lines(tiny)
+    found = score(tiny, texts, answers)
+    expected = []
+    for text, answer in zip(texts, answers, strict=True):
+        best, tokens = alone(tiny, text, answer)
+        expected.append(best[0] == tokens[0])
+    assert found.first.tolist() == expected
+    assert found.first[found.right].all()
+    assert (found.first & ~found.right).any()
+    assert not found.first.all()
 
 
 @pytest.mark.parametrize("version", ["mamba", "mamba2"])
