@@ -3,7 +3,12 @@
 import json
 import math
 import os
+import random
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import asdict, replace
 from itertools import count
 
@@ -338,6 +343,54 @@ def test_a_run_that_ends_while_a_file_is_put_in_place_goes_on(moment, tiny_llama
     assert not (tmp_path / "parts" / finetuning.ADAPTER).exists()
     train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+LONG = replace(TUNING, steps=300)
+PROCESS = f"""
+import sys
+from pathlib import Path
+import torch
+from tiny_models import tiny_model
+from task_vectors.finetuning import Tuning, train
+from task_vectors.tasks.families import bitwise_arithmetic
+
+torch.set_num_threads(1)
+train(tiny_model("llama"), {FAMILY!r}, {LONG!r}, Path(sys.argv[1]), {EVERY})
+"""
+
+
+def kill_at_a_random_moment(folder):
+    """Let a process train from where the folder is to beyond its next checkpoint, and kill it."""
+    file = folder / finetuning.CHECKPOINT
+    before, paths = file.stat().st_mtime_ns if file.exists() else 0, os.pathsep.join(sys.path)
+    process = subprocess.Popen([sys.executable, "-c", PROCESS, str(folder)], env=os.environ | {"PYTHONPATH": paths})
+    try:
+        give_up = time.monotonic() + 120
+        while not file.exists() or file.stat().st_mtime_ns == before:
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.3))
+    finally:
+        process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_at_any_moment_ends_with_the_same_adapter(tiny_llama, tmp_path):
+    for _ in range(2):
+        kill_at_a_random_moment(tmp_path / "killed")
+    assert not (tmp_path / "killed" / finetuning.ADAPTER).exists()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        killed, losses, _ = train(tiny_llama, FAMILY, LONG, tmp_path / "killed", EVERY)
+        whole, all_losses, _ = train(tiny_llama, FAMILY, LONG, tmp_path / "whole", EVERY)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(losses, all_losses)
+    assert same(killed.weights, whole.weights)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_a_finished_run_is_read_and_not_trained_again(tiny_llama, folder, monkeypatch):
