@@ -103,7 +103,7 @@ def verify(record: Record) -> list[Comparison]:
     """The first losses of the training; with a kept adapter, also what it answers."""
     facts = record.parameters
     lm, how = checked_model(facts["model"], facts["weights"], facts["dtype"]), tuning_of(facts["tuning"])
-    _, again, _ = train(lm, get_family(facts["family"], facts["options"]), how, stop=CHECK_STEPS)
+    _, again, _ = train(lm, get_family(facts["family"], facts["options"]), how, stop=min(CHECK_STEPS, how.steps))
     before = record.tensors("losses")["losses"][:CHECK_STEPS]
     compared = [
         Comparison(f"loss of step {step}", *pair, 1e-3)

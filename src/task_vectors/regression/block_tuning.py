@@ -46,6 +46,10 @@ def run(
     Tensors: "losses" of the steps with the blocks alone.
     """
     problem, how = MIXTURES[mixture](**task), Recipe(**recipe)
+    if how.architecture != "gpt" or min(start, steps) < 1:
+        raise ValueError(
+            f"only a GPT has blocks, and start and steps must be 1 or more; got {recipe}, {start}, {steps}"
+        )
     model = started(problem, how, seed, start)
     before = looks(model, problem, how)
     trained = choose(model, blocks)
@@ -71,7 +75,7 @@ def started(mixture: Mixture, recipe: Recipe, seed: int, start: int) -> nn.Modul
 
 
 def choose(model: nn.Module, blocks: list[int]) -> int:
-    """Only these blocks need gradients from now on; how many parameters they have. ValueError for one that is not."""
+    """These blocks of a frozen model need gradients; how many parameters they have. ValueError for one that is not."""
     if not blocks or not set(blocks) <= set(range(len(model.blocks))):
         raise ValueError(f"blocks must be some of 0 … {len(model.blocks) - 1}; got {blocks}")
     for block in blocks:
@@ -114,7 +118,7 @@ def verify(record: Record) -> list[Comparison]:
     model.requires_grad_(False)
     choose(model, facts["blocks"])
     sizes = (facts[name] for name in ("seed", "start", "steps", "rate"))
-    again, _ = continued(model, problem, how, *sizes, stop=CHECK_STEPS)
+    again, _ = continued(model, problem, how, *sizes, stop=min(CHECK_STEPS, facts["steps"]))
     recorded = record.tensors("losses")["losses"]
     return [Comparison(f"loss of step {i}", recorded[i].item(), loss, 1e-2) for i, loss in enumerate(again)]
 
