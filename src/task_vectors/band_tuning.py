@@ -2,7 +2,7 @@
 
 Han et al. 2025, Table 1, compare the first ten layers with the last ten. Task Decodability (TD) is read after a layer
 in between, so that training the last ones cannot change it. Here TD is read after every layer, and beside it, from the
-same states and in the same way, the next symbol of the answer: near the top a state foretells that symbol.
+same states, the next symbol of the answer: near the top a state predicts that symbol.
 """
 
 import shutil
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from task_vectors.batches import answer_tokens
-from task_vectors.family_prompts import family_prompts, up_to_answer
+from task_vectors.family_prompts import FamilyPrompts, family_prompts, up_to_answer
 from task_vectors.finetuning import Adapter, Tuning, train, tuned
+from task_vectors.interventions import unembed
 from task_vectors.kernels.knn_vote import knn_vote
 from task_vectors.models import LanguageModel
 from task_vectors.paths import project_root
@@ -27,6 +28,7 @@ from task_vectors.weights import checked_model
 EVERY = 25  # steps from one checkpoint to the next
 CHECK_STEPS = 2
 CHECK_PROMPTS = 2  # of each task
+ENOUGH = 3 * K  # prompts of one next symbol for a vote among them
 
 
 def run(
@@ -69,22 +71,46 @@ def untrained(*, model: str, weights: str, dtype: str, source: str, tests: list[
 
 
 def look(
-    lm: LanguageModel, *, family: str, options: dict, n_demos: int, n_prompts: int, pool: str, seed: int
+    lm: LanguageModel,
+    *,
+    family: str,
+    options: dict,
+    n_demos: int,
+    n_prompts: int,
+    pool: str,
+    seed: int,
+    lens: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """n_prompts prompts of each task: the scores of each, and what the neighbors of its states name after each layer.
 
-    Votes, [N, L] each: "task" (int8), and "symbol", whether it is the answer's own first token that is named.
+    Votes, [N, L] each: "task" (int8); "within", the same among prompts with the same next symbol alone (int8, -1 where
+    these are fewer than ENOUGH); "symbol", whether it is the answer's own first token that is named; with `lens`,
+    "lens", whether the model's own unembedding of the state names it.
     """
     prompts = up_to_answer(lm, family_prompts(get_family(family, options), n_demos, n_prompts, seed, pool=pool))
     texts, answers = list(prompts.texts), list(prompts.completions)
     found = score(lm, texts, answers)
     firsts = torch.tensor([tokens[0] for tokens in answer_tokens(lm, texts, answers)])
-    symbols = firsts.unique(return_inverse=True)[1]  # [N]
     log_prob = found.log_prob.double().round(decimals=4)
     scores = {"right": found.right, "first": found.first, "log_prob": log_prob}
-    return pd.DataFrame({"class": prompts.labels, "group": prompts.groups, **scores}), {
-        "task": knn_vote(found.states, prompts.labels, K, groups=prompts.groups).to(torch.int8),
-        "symbol": knn_vote(found.states, symbols, K, groups=prompts.groups) == symbols[:, None],
+    votes = _votes(found.states, prompts, firsts.unique(return_inverse=True)[1])
+    if lens:
+        read = [unembed(lm, states.to(lm.device)).argmax(-1).cpu() for states in found.states.unbind(1)]  # L of [N]
+        votes["lens"] = torch.stack(read, 1) == firsts[:, None]
+    return pd.DataFrame({"class": prompts.labels, "group": prompts.groups, **scores}), votes
+
+
+def _votes(states: Tensor, prompts: FamilyPrompts, symbols: Tensor) -> dict[str, Tensor]:
+    labels, groups = prompts.labels, prompts.groups
+    within = torch.full(states.shape[:2], -1, dtype=torch.int8)
+    for symbol in symbols.unique():
+        same = symbols == symbol
+        if same.sum() >= ENOUGH and len(groups[same].unique()) > 1:
+            within[same] = knn_vote(states[same], labels[same], K, groups=groups[same]).to(torch.int8)
+    return {
+        "task": knn_vote(states, labels, K, groups=groups).to(torch.int8),
+        "within": within,
+        "symbol": knn_vote(states, symbols, K, groups=groups) == symbols[:, None],
     }
 
 

@@ -34,6 +34,7 @@ from task_vectors.regression.training import (
 WARM_UP = 100  # steps
 COOL_DOWN = 0.4  # of the steps, the last ones
 CHECK_STEPS = 3
+HELD_OUT_SEED = 900_006  # of sequences to choose a rate by
 
 
 def run(
@@ -42,8 +43,9 @@ def run(
     """Train the whole model for `start` steps, then only these blocks (counted from 0) for `steps` more.
 
     What comes before and after the blocks stays as it is. Tables, each with stage "start" and "end": "errors" (class,
-    demos, error), "decodability" (reading, metric, layer, class, td) and "probes"; "training" (seconds, parameters).
-    Tensors: "losses" of the steps with the blocks alone.
+    demos, error), "decodability" (reading, metric, layer, class, td) and "probes"; "training" (seconds, parameters,
+    and held_out, the error at the end on sequences that no other table uses). Tensors: "losses" of the steps with the
+    blocks alone.
     """
     problem, how = MIXTURES[mixture](**task), Recipe(**recipe)
     if how.architecture != "gpt" or min(start, steps) < 1:
@@ -55,9 +57,10 @@ def run(
     trained = choose(model, blocks)
     losses, seconds = continued(model, problem, how, seed, start, steps, rate)
     after = looks(model.requires_grad_(False), problem, how)
+    held_out = errors(model, problem, how, HELD_OUT_SEED)["error"].mean()
     return {
         **{name: pd.concat([before[name].assign(stage="start"), after[name].assign(stage="end")]) for name in before},
-        "training": pd.DataFrame({"seconds": [seconds], "parameters": [trained]}),
+        "training": pd.DataFrame({"seconds": [seconds], "parameters": [trained], "held_out": [held_out]}),
         "losses": {"losses": torch.tensor(losses)},
     }
 
@@ -102,9 +105,9 @@ def continued(
     return losses, time.monotonic() - before
 
 
-def errors(model: nn.Module, mixture: Mixture, recipe: Recipe) -> pd.DataFrame:
+def errors(model: nn.Module, mixture: Mixture, recipe: Recipe, seed: int = TEST_SEED) -> pd.DataFrame:
     """Mean square error of each class after each number of demonstrations (class, demos, error)."""
-    test = balanced(mixture, PER_CLASS, recipe.n_demos + 1, TEST_SEED)
+    test = balanced(mixture, PER_CLASS, recipe.n_demos + 1, seed)
     found = (predict(model, recipe.layout, test.x, test.y) - test.y).square()  # [B, n]
     return long_table(by_class(found, test.classes), "class", "demos", "error")
 
