@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from task_vectors.relation import interval, relation, resampled
+from task_vectors.relation import interval, relation, resampled, resampled_slopes, slope_of_gains
 
 
 @given(seed=st.integers(0, 10_000), shots=st.integers(2, 5), tasks=st.integers(3, 8))
@@ -78,3 +78,31 @@ def test_interval():
 def test_unknown_units():
     with pytest.raises(ValueError, match="unknown units 'seeds'; there are: prompts, tasks, both"):
         resampled(*outcomes(), "seeds")
+
+
+def test_a_slope_of_gains_is_that_of_a_regression_with_dummies_for_tasks_and_bands():
+    rng = np.random.default_rng(0)
+    td, accuracy = rng.normal(size=(2, 3, 4, 6))
+    bands, _, tasks = np.indices(td.shape)
+    dummies = [(bands == g).ravel() for g in range(3)] + [(tasks == k).ravel() for k in range(6)]
+    design = np.column_stack([td.ravel(), *dummies]).astype(float)
+    expected = np.linalg.lstsq(design, accuracy.ravel(), rcond=None)[0][0]
+    assert slope_of_gains(td, accuracy) == pytest.approx(expected)
+
+
+def test_what_a_task_gains_everywhere_and_a_band_in_all_tasks_makes_no_slope():
+    gain = np.arange(3.0)[:, None, None] + np.arange(6.0) ** 2 + np.zeros((3, 4, 6))
+    assert np.isnan(slope_of_gains(gain, gain))
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=gain.shape)
+    assert slope_of_gains(gain + noise, 5 * gain + 2 * noise) == pytest.approx(2)
+
+
+def test_resampled_slopes_draw_seeds_and_groups_jointly_for_all_bands():
+    rng = np.random.default_rng(0)
+    td = rng.normal(size=(3, 4, 6, 20))
+    slopes = resampled_slopes(td, 2 * td, draws=50)
+    assert slopes == pytest.approx([2] * 50)
+    noisy = resampled_slopes(td, 2 * td + rng.normal(size=td.shape), draws=400)
+    assert 1.5 < np.mean(noisy) < 2.5
+    assert np.std(noisy) > 0.05

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from task_vectors.statistics import Estimate, clustered_mean, mean_over_units, verdict
+from task_vectors.statistics import Estimate, clustered_mean, mean_over_trainings, mean_over_units, verdict
 
 
 def test_clustered_interval_is_as_wide_as_few_clusters_make_it():
@@ -59,3 +60,29 @@ def test_means_over_units():
 )
 def test_verdicts(ours, published, expected):
     assert verdict(ours, published) == expected
+
+
+def test_the_interval_of_trainings_covers_their_mean_as_often_as_it_says():
+    rng, hits, draws = np.random.default_rng(0), 0, 1000
+    for _ in range(draws):
+        seeds, groups = rng.normal(0, 0.1, (3, 1)), rng.normal(0, 0.3, (1, 30))
+        found = mean_over_trainings(0.2 + seeds + groups + rng.normal(0, 0.3, (3, 30)))
+        hits += found.low <= 0.2 <= found.high
+    assert 0.94 <= hits / draws <= 0.995
+
+
+def test_with_many_trainings_alike_only_prompts_spread():
+    groups = np.random.default_rng(0).normal(size=30)
+    found = mean_over_trainings(np.tile(groups, (4, 1)))
+    expected = stats.ttest_1samp(groups, 0).confidence_interval(0.95)
+    assert found.low == pytest.approx(expected.low)
+    assert found.high == pytest.approx(expected.high)
+    assert found == pytest.approx(
+        mean_over_trainings(np.tile(groups, (4, 1)).T)
+    )  # trainings that differ, prompts alike
+
+
+def test_one_training_has_no_interval_and_neither_has_nothing():
+    assert np.isnan(mean_over_trainings(np.arange(5.0)[None]).low)
+    assert np.isnan(mean_over_trainings(np.zeros((3, 5))).high)
+    assert mean_over_trainings(np.zeros((3, 5))).mean == 0

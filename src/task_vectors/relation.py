@@ -53,6 +53,28 @@ def resampled(named: np.ndarray, right: np.ndarray, units: str, draws: int = DRA
     return found
 
 
+def slope_of_gains(td: np.ndarray, accuracy: np.ndarray) -> float:
+    """Slope of gains in accuracy over gains in decodability [G, S, K] of G bands of layers, S seeds, and K tasks.
+
+    What a task gains in all bands, and a band in all tasks, is taken out: it needs no encoding to be so.
+    """
+    return _slope(*(_without_means(gains).ravel() for gains in (td, accuracy)))
+
+
+def resampled_slopes(td: np.ndarray, accuracy: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[float]:
+    """slope_of_gains of bootstrap samples of [G, S, K, B], which draw seeds, and groups of prompts, for all bands."""
+    rng, found = np.random.default_rng(seed), []
+    _, S, _, B = td.shape
+    for _ in range(draws):
+        seeds, counts = rng.integers(S, size=S), rng.multinomial(B, np.full(B, 1 / B)) / B
+        found.append(slope_of_gains(td[:, seeds] @ counts, accuracy[:, seeds] @ counts))
+    return found
+
+
+def _without_means(gains: np.ndarray) -> np.ndarray:
+    return gains - gains.mean((0, 1), keepdims=True) - gains.mean((1, 2), keepdims=True) + gains.mean()
+
+
 def interval(value: float, drawn: list[float], level: float = 0.95) -> Estimate:
     """A statistic with the quantiles of its bootstrap sample; draws that are nan are left out."""
     drawn = np.asarray(drawn, dtype=float)
@@ -71,4 +93,4 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    return np.nan if np.ptp(x) == 0 else float(np.polyfit(x, y, 1)[0])
+    return np.nan if np.ptp(x) < 1e-12 else float(np.polyfit(x, y, 1)[0])

@@ -59,6 +59,25 @@ def mean_over_units(values: np.ndarray, level: float = 0.95) -> Estimate:
     return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
+def mean_over_trainings(values: np.ndarray, level: float = 0.95) -> Estimate:
+    """Mean of values [S, B] of S trainings that are tested on the same B groups of prompts.
+
+    The interval has the spread of both: its variance is that of the mean over trainings plus that over groups, and
+    Student's t takes Satterthwaite's degrees of freedom. It errs on the wide side. nan with fewer than two trainings or
+    groups, and where nothing varies.
+    """
+    S, B = values.shape
+    mean = float(values.mean())
+    if min(S, B) < 2:
+        return Estimate(mean, np.nan, np.nan)
+    parts = np.array([values.mean(1).var(ddof=1) / S, values.mean(0).var(ddof=1) / B])
+    if not parts.any():
+        return Estimate(mean, np.nan, np.nan)
+    freedom = parts.sum() ** 2 / (parts**2 / [S - 1, B - 1]).sum()
+    half = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(parts.sum())
+    return Estimate(mean, float(mean - half), float(mean + half))
+
+
 def verdict(ours: Estimate, published: float) -> str:
     """Does a published positive effect hold here?
 
