@@ -188,18 +188,19 @@ def agreement(experiment, record):
     return [comparison.agrees for comparison in experiment.verify(record)]
 
 
-def test_a_record_is_verified(monkeypatch):
-    record = recorded(BAND_TUNING, **FACTS)
-    assert agreement(BAND_TUNING, record) == [True, True]
+@pytest.mark.parametrize(("own_seed", "losses"), [(1, 2), (3, 1)])
+def test_a_record_is_verified(own_seed, losses, monkeypatch):
+    record = recorded(BAND_TUNING, **FACTS | {"tuning": FACTS["tuning"] | {"seed": own_seed}})
+    assert agreement(BAND_TUNING, record) == [True] * losses
     tampered(monkeypatch, "losses", lambda losses: 1.01 * losses)
-    assert agreement(BAND_TUNING, record) == [False, False]
+    assert agreement(BAND_TUNING, record) == [False] * losses
 
 
 def test_a_record_with_its_adapter_is_verified(monkeypatch):
     record = recorded(BAND_TUNING, **FACTS, keep_adapter=True)
-    assert agreement(BAND_TUNING, record) == [True, True, True]
+    assert agreement(BAND_TUNING, record) == [True, True]
     tampered(monkeypatch, "adapter", torch.zeros_like)
-    assert agreement(BAND_TUNING, record) == [True, True, False]
+    assert agreement(BAND_TUNING, record) == [True, False]
 
 
 def test_a_record_of_the_untrained_model_is_verified(monkeypatch, skilled, tiny_llama):
