@@ -23,7 +23,7 @@ from task_vectors.paths import project_root
 if TYPE_CHECKING:
     from task_vectors.records import Record
 
-RECORDS_LIMIT = 25  # megabytes
+RECORDS_LIMIT = 32  # megabytes; half of that in a clone, where git compresses them
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
