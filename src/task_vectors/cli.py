@@ -23,8 +23,6 @@ from task_vectors.paths import project_root
 if TYPE_CHECKING:
     from task_vectors.records import Record
 
-RECORDS_LIMIT = 32  # megabytes; half of that in a clone, where git compresses them
-
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -61,6 +59,8 @@ def records(
     keep: Annotated[bool, typer.Option("--keep", help="Move what was computed here into data/recorded/.")] = False,
 ) -> None:
     """List the recorded results: what, when, how long, and whether the code has changed since."""
+    from task_vectors.records import LIMIT
+
     found = _intact_records(keep)
     rows = [("experiment", "key", "date", "seconds", "kB", "code", "parameters")]
     for record in found:
@@ -72,8 +72,8 @@ def records(
     print(_table(rows))
     megabytes = sum(record.size for record in found) / 1e6
     print(f"{len(found)} records, {megabytes:.1f} MB, {sum(r.provenance['seconds'] for r in found) / 60:.0f} minutes")
-    if megabytes > RECORDS_LIMIT:
-        print(f"warning: records in git should stay below {RECORDS_LIMIT} MB together", file=sys.stderr)
+    if megabytes > LIMIT:
+        print(f"warning: records in git should stay below {LIMIT} MB together", file=sys.stderr)
 
 
 @app.command()

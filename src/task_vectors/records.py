@@ -29,6 +29,7 @@ from task_vectors.paths import project_root
 from task_vectors.record_files import read_table, write_results
 
 PROVENANCE = "provenance.json"
+LIMIT = 32  # megabytes of records in git, which compresses them to about half
 # What an experiment imports to be kept and found: no change here changes a number.
 BOOKKEEPING = ("records", "record_files", "machine", "dependencies", "paths")
 
