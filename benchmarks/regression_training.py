@@ -126,7 +126,7 @@ def steppers(batch: int) -> dict[str, Callable[[], None]]:
 def stepper(model: nn.Module, recipe: training.Recipe) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0, fused=True)
     weights, steps = training.position_weights(recipe.n_demos + 1), count()
-    return lambda: training._step(model, optimizer, MIXTURE, recipe, weights, 0, next(steps))
+    return lambda: training.training_step(model, optimizer, MIXTURE, recipe, weights, 0, next(steps))
 
 
 def operations(batch: int) -> int:
