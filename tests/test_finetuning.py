@@ -3,18 +3,14 @@
 import json
 import math
 import os
-import random
 import re
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict, replace
 from itertools import count
 
 import peft
 import pytest
 import torch
+from killed import kill_at_a_random_moment, start
 from safetensors.torch import load_file
 from test_scoring import tiny_mamba
 from tiny_models import tiny_model
@@ -359,34 +355,13 @@ train(tiny_model("llama"), {FAMILY!r}, {LONG!r}, Path(sys.argv[1]), {EVERY})
 """
 
 
-def start(folder):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, "-c", PROCESS, str(folder)], env=environment)
-
-
-def kill_at_a_random_moment(folder):
-    """Let a process train from where the folder is to beyond its next checkpoint, and kill it."""
-    file = folder / finetuning.CHECKPOINT
-    before, process = file.stat().st_mtime_ns if file.exists() else 0, start(folder)
-    try:
-        give_up = time.monotonic() + 120
-        while not file.exists() or file.stat().st_mtime_ns == before:
-            assert process.poll() is None
-            assert time.monotonic() < give_up
-            time.sleep(0.002)
-        time.sleep(random.uniform(0, 0.3))
-    finally:
-        process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-
-
 @pytest.mark.slow
 def test_a_process_that_is_killed_at_any_moment_ends_with_the_same_adapter(tmp_path):
     for _ in range(2):
-        kill_at_a_random_moment(tmp_path / "killed")
+        kill_at_a_random_moment(PROCESS, tmp_path / "killed")
     assert not (tmp_path / "killed" / finetuning.ADAPTER).exists()
     for name in ("killed", "whole"):
-        assert start(tmp_path / name).wait() == 0
+        assert start(PROCESS, tmp_path / name).wait() == 0
     assert len(load_file(tmp_path / "whole" / finetuning.CHECKPOINT)["losses"]) == LONG.steps
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 

@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from task_vectors.batches import answer_tokens, pad, tokenize
 from task_vectors.models import LanguageModel, layer_path
 from task_vectors.prompts import TERMINATOR, completion, render
+from task_vectors.regression.training import TrainingDiverged
 from task_vectors.scoring import check_context
 from task_vectors.tasks.families import TaskFamily
 
@@ -36,10 +37,6 @@ MAX_NORM = 1.0  # of the gradient
 FIRST_SEED = 10**12  # of training prompts: far above those of evaluation
 ADAPTER, CHECKPOINT = "adapter_model.safetensors", "checkpoint.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss or its gradient is no longer a number."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,12 @@
 import math
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
 import pytest
 import torch
+from killed import kill_at_a_random_moment
 from safetensors.torch import load_file
 
 from task_vectors.regression import training
@@ -205,26 +201,10 @@ train({MIXTURE!r}, {ENDLESS!r}, {SEED}, Path(sys.argv[1]), every={EVERY})
 """
 
 
-def kill_at_a_random_moment(folder):
-    """Let a process train from where the folder is to beyond its next snapshot, and kill it."""
-    before = max(snapshot_steps(folder), default=0)
-    process = subprocess.Popen([sys.executable, "-c", PROCESS, str(folder)])
-    try:
-        give_up = time.monotonic() + 120
-        while max(snapshot_steps(folder), default=0) <= before + EVERY:
-            assert process.poll() is None
-            assert time.monotonic() < give_up
-            time.sleep(0.002)
-        time.sleep(random.uniform(0, 0.3))
-    finally:
-        process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-
-
 @pytest.mark.slow
 def test_a_process_that_is_killed_at_any_moment_can_be_started_again(tmp_path):
     for _ in range(2):
-        kill_at_a_random_moment(tmp_path / "killed")
+        kill_at_a_random_moment(PROCESS, tmp_path / "killed")
     last = snapshot_steps(tmp_path / "killed")[-1] + EVERY
     losses, _ = train(MIXTURE, ENDLESS, SEED, tmp_path / "killed", every=EVERY, stop=last)
     whole, _ = train(MIXTURE, ENDLESS, SEED, tmp_path / "whole", every=EVERY, stop=last)

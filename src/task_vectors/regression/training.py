@@ -33,7 +33,7 @@ Mixture = SparseMixture | FamilyMixture
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number."""
+    """The loss, or its gradient, is no longer a number."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,33 @@
+"""A training process that is killed at a random moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CHECKPOINT = "checkpoint.safetensors"  # of every kind of training
+
+
+def start(code: str, folder: Path) -> subprocess.Popen:
+    """A process of its own that runs code, which finds the folder in sys.argv[1] and imports what the tests do."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", code, str(folder)], env=environment)
+
+
+def kill_at_a_random_moment(code: str, folder: Path) -> None:
+    """Let a process train from where the folder is to beyond its next checkpoint, and kill it."""
+    file = folder / CHECKPOINT
+    before, process = file.stat().st_mtime_ns if file.exists() else 0, start(code, folder)
+    try:
+        give_up = time.monotonic() + 120
+        while not file.exists() or file.stat().st_mtime_ns == before:
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.3))
+    finally:
+        process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
