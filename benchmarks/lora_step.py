@@ -4,7 +4,8 @@ Bitwise prompts of four demonstrations, eight in a batch, in float32, rank 16 on
 and backward, clips the gradient and updates by AdamW. It needs a forward pass of all layers and a backward pass down to
 the lowest trained one; these are measured on the same batch with the model as it is: its weights are frozen, and the
 input of that layer needs a gradient. Both have the same loss, with logits for the answers' tokens alone. A forward pass
-without any graph stands beside them. All are taken in turn, and each runs once before its time is taken.
+without any graph stands beside them, and the step on the first third in bfloat16. All are taken in turn, and each runs
+once before its time is taken.
 
 Run `python benchmarks/lora_step.py`; it takes about five minutes on two cores and adds to results/lora_step.csv.
 """
@@ -28,16 +29,17 @@ ROUNDS = 5
 
 
 def main() -> None:
-    append("lora_step", compare(load_model(MODEL)))
+    append("lora_step", compare(load_model(MODEL), load_model(MODEL, dtype="bfloat16")))
 
 
-def compare(lm: LanguageModel) -> list[dict]:
-    """Every third in turn, several times over, each beside its passes."""
+def compare(lm: LanguageModel, half: LanguageModel) -> list[dict]:
+    """Every third in turn, several times over, each beside its passes; the first in both precisions."""
     rounds = []
     for step in tqdm(range(ROUNDS + 1), desc=f"threads: {torch.get_num_threads()}"):
         found = {"forward": second_time(lambda: forward(lm, step))}  # noqa: B023
         for third in THIRDS:
             found |= seconds_of(lm, third, step)
+        found["bfloat16"] = seconds_of(half, "first", step)["first step"]
         rounds.append(found)
     times = pd.DataFrame(rounds[1:])
     case = f"{BATCH} prompts of {N_DEMOS} demonstrations"
@@ -49,6 +51,8 @@ def compare(lm: LanguageModel) -> list[dict]:
             row(case, f"{third} third, LoRA step / passes", "ratio", times[f"{third} step"] / times[f"{third} passes"])
             for third in THIRDS
         ),
+        row(case, "first third, LoRA step in bfloat16", "s", times.bfloat16),
+        row(case, "first third, LoRA step, float32 / bfloat16", "ratio", times["first step"] / times.bfloat16),
     ]
 
 
