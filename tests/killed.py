@@ -18,14 +18,17 @@ def start(code: str, folder: Path) -> subprocess.Popen:
 
 
 def kill_at_a_random_moment(code: str, folder: Path) -> None:
-    """Let a process train from where the folder is to beyond its next checkpoint, and kill it."""
-    file = folder / CHECKPOINT
-    before, process = file.stat().st_mtime_ns if file.exists() else 0, start(code, folder)
+    """Let a process train from where the folder is until it has written two checkpoints, and kill it.
+
+    Two, since the first may be that of step 0.
+    """
+    file, process, seen = folder / CHECKPOINT, start(code, folder), set()
     try:
         give_up = time.monotonic() + 120
-        while not file.exists() or file.stat().st_mtime_ns == before:
+        while len(seen) < 3:  # what was there, or was not, and two more
             assert process.poll() is None
             assert time.monotonic() < give_up
+            seen.add(file.stat().st_mtime_ns if file.exists() else 0)
             time.sleep(0.002)
         time.sleep(random.uniform(0, 0.3))
     finally:
