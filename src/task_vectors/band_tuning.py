@@ -96,7 +96,7 @@ def look(
     scores = {"right": found.right, "first": found.first, "log_prob": log_prob}
     votes = _votes(found.states, prompts, firsts.unique(return_inverse=True)[1])
     if lens:
-        read = [unembed(lm, states.to(lm.device)).argmax(-1).cpu() for states in found.states.unbind(1)]  # L of [N]
+        read = [unembed(lm, states).argmax(-1).cpu() for states in found.states.unbind(1)]  # L of [N]
         votes["lens"] = torch.stack(read, 1) == firsts[:, None]
     return pd.DataFrame({"class": prompts.labels, "group": prompts.groups, **scores}), votes
 

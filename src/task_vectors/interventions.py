@@ -1,7 +1,8 @@
 """Read hidden states of a causal LM and put others in their place.
 
 "After layer l" means the output of decoder layer l (0 … L-1), the residual stream, before the final norm.
-Everything here runs the Hugging Face model as it is, with forward hooks that are always removed.
+Everything here runs the Hugging Face model as it is, with forward hooks that are always removed. What is read comes
+back in main memory, wherever the model lies, and what is put in may lie anywhere.
 """
 
 from collections.abc import Callable, Iterator
@@ -186,7 +187,7 @@ def layer_sweep(
     parts = []
     for start in range(0, len(texts), step):
         span = slice(start, start + step)
-        parts.append(_sweep(lm, texts[span], vectors[span], None if answers is None else answers[span]))
+        parts.append(_sweep(lm, texts[span], vectors[span].to(lm.device), None if answers is None else answers[span]))
     if answers is None:
         return torch.cat(parts)  # [B, L, V]
     return SweepScores(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -226,10 +227,10 @@ def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[s
     with layer_edits(lm, {layer: edit(layer) for layer in range(L)}):
         logits = run.feed(fed, mask, mask.bool())  # [tokens, V]
     if answers is None:
-        return logits.view(len(texts), L, -1)
+        return logits.view(len(texts), L, -1).cpu()
     tail, real = tail.repeat_interleave(L, 0), real.bool().repeat_interleave(L, 0)  # [B·L, A]
     scores = _score(lm, logits, mask.bool(), tail, real)
-    return SweepScores(*(values.view(len(texts), L) for values in scores))
+    return SweepScores(*(values.view(len(texts), L).cpu() for values in scores))
 
 
 def _score(lm: LanguageModel, logits: Tensor, fed: Tensor, tail: Tensor, real: Tensor) -> SweepScores:
@@ -298,7 +299,7 @@ def _prefill(lm: LanguageModel, texts: list[str], shared: int = 1, edits: dict[i
 def _edit_and_read(states: list[Tensor], edit: Edit | None) -> Edit:
     def read(hidden: Tensor) -> Tensor | None:
         changed = None if edit is None else edit(hidden)
-        states.append((hidden if changed is None else changed)[:, -1].clone())  # [B, d]
+        states.append((hidden if changed is None else changed)[:, -1].clone().cpu())  # [B, d]
         return changed
 
     return read

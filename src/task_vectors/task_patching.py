@@ -75,8 +75,7 @@ def patch(lm: LanguageModel, prompts: FamilyPrompts, means: Tensor) -> Tensor:
     rows = (~means.isnan().any(-1).any(-1))[prompts.labels].nonzero()[:, 0]
     if len(rows):
         texts, answers = ([part[i] for i in rows] for part in (prompts.texts, prompts.completions))
-        vectors = means[prompts.labels[rows]].to(lm.device, lm.model.dtype)  # [rows, L, d]
-        found[rows] = layer_sweep(lm, texts, vectors, answers).exact.to(torch.int8).cpu()
+        found[rows] = layer_sweep(lm, texts, means[prompts.labels[rows]], answers).exact.to(torch.int8)
     return found.view(K, -1, lm.n_layers)
 
 
@@ -92,7 +91,7 @@ def verify(record: Record) -> list[Comparison]:
     for kind in ("unselected", "negative"):
         vectors = torch.zeros(CHECK_PROMPTS, lm.n_layers, lm.d_model)
         vectors[:, layers] = means[kind][0]
-        again = layer_sweep(lm, texts, vectors.to(lm.device, lm.model.dtype), answers).exact[:, layers].sum().item()
+        again = layer_sweep(lm, texts, vectors, answers).exact[:, layers].sum().item()
         recorded = record.tensors("patched")[kind][0, :CHECK_PROMPTS][:, layers].sum().item()
         compared.append(Comparison(f"right with the {kind} mean", recorded, again, 0))
     return compared

@@ -34,6 +34,7 @@ from task_vectors.regression.training import (
 WARM_UP = 100  # steps
 COOL_DOWN = 0.4  # of the steps, the last ones
 CHECK_STEPS = 3
+TOLERANCE = 3e-2  # rounding grows over the steps before: a GPU came within 1.4 %; batches differ by 5 to 10 %
 HELD_OUT_SEED = 900_006  # of sequences to choose a rate by
 
 
@@ -123,7 +124,7 @@ def verify(record: Record) -> list[Comparison]:
     sizes = (facts[name] for name in ("seed", "start", "steps", "rate"))
     again, _ = continued(model, problem, how, *sizes, stop=min(CHECK_STEPS, facts["steps"]))
     recorded = record.tensors("losses")["losses"]
-    return [Comparison(f"loss of step {i}", recorded[i].item(), loss, 1e-2) for i, loss in enumerate(again)]
+    return [Comparison(f"loss of step {i}", recorded[i].item(), loss, TOLERANCE) for i, loss in enumerate(again)]
 
 
 @functools.cache  # all bands of a seed share it
