@@ -34,7 +34,7 @@ from task_vectors.regression.training import (
 WARM_UP = 100  # steps
 COOL_DOWN = 0.4  # of the steps, the last ones
 CHECK_STEPS = 3
-TOLERANCE = 3e-2  # rounding grows over the steps before: a GPU came within 1.4 %; batches differ by 5 to 10 %
+TOLERANCE = 3e-2  # rounding grows over the steps before: two threads, or a GPU, differ by 1.4 %, batches by 5 to 10
 HELD_OUT_SEED = 900_006  # of sequences to choose a rate by
 
 
