@@ -10,11 +10,11 @@ from measure import append, gemm_rate, row, timed
 from torch import Tensor
 from tqdm import tqdm
 
-from task_vectors.batches import pad, tokenize
-from task_vectors.interventions import capture, continue_greedily, inject, layer_sweep
-from task_vectors.models import LanguageModel, load_model
-from task_vectors.prompts import few_shot_prompts
-from task_vectors.tasks import get_task
+from task_vectors.lm.interventions import capture, continue_greedily, inject, layer_sweep
+from task_vectors.lm.models import LanguageModel, load_model
+from task_vectors.lm.tokens import pad, tokenize
+from task_vectors.prompts.few_shot import few_shot_prompts
+from task_vectors.tasks.catalog import get_task
 
 MODEL = "gemma-3-270m"
 BATCH = 8  # prompts

@@ -17,9 +17,9 @@ import torch
 from measure import append, row, timed
 from tqdm import tqdm
 
-from task_vectors.finetuning import Tuning, adapted, answer_loss, training_prompts, training_step
-from task_vectors.models import LanguageModel, load_model
-from task_vectors.tasks.families import bitwise_arithmetic
+from task_vectors.lm.finetuning import Tuning, adapted, answer_loss, training_prompts, training_step
+from task_vectors.lm.models import LanguageModel, load_model
+from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
 MODEL = "gemma-3-270m"
 BATCH = 8  # prompts

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from task_vectors.machine import environment
+from task_vectors.records.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 

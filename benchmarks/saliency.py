@@ -19,9 +19,9 @@ from measure import append, row, timed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from task_vectors.batches import tokenize
-from task_vectors.models import LanguageModel, load_model
-from task_vectors.saliency import attention_saliency
+from task_vectors.lm.models import LanguageModel, load_model
+from task_vectors.lm.saliency import attention_saliency
+from task_vectors.lm.tokens import tokenize
 
 MODEL = "smollm2-135m"
 TOKENS = (128, 512)

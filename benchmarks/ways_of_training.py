@@ -22,9 +22,9 @@ from measure import append
 from torch import Tensor
 from tqdm import tqdm
 
+from task_vectors.experiments.linear_transformer import SELECTION_SEED, TEST_SEED
 from task_vectors.kernels.linear_attention import linear_attention
 from task_vectors.linear_attention import training
-from task_vectors.linear_attention.experiments import SELECTION_SEED, TEST_SEED
 from task_vectors.linear_attention.heavy_tails import DIMENSION, stretched_inputs
 from task_vectors.linear_attention.model import Weights, initial_weights, residuals, risk
 from task_vectors.linear_attention.prompts import get_layout, prompt_states, sample_inputs, sample_tasks

@@ -15,7 +15,7 @@ from chromium import running_browser
 from playwright.sync_api import Browser
 from tiny_models import CONFIGS, tiny_model
 
-from task_vectors.models import LanguageModel, ModelError, load_model
+from task_vectors.lm.models import LanguageModel, ModelError, load_model
 
 torch.set_num_threads(1)  # the tiny models' layers are too small to share
 # A slow machine is no failure.

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from notebook_files import write_notebook
 
-from task_vectors import cli, parameters
+from task_vectors import cli
+from task_vectors.pages import parameters
 
 PARAMETERS = "n: int = 1  # how many\nname: str = 'a'  # what it is called"
 CELLS = ("# Work", "import sys\nprint(n, name)\nprint('a noise', file=sys.stderr)", "# End", "assert n < 5, 'too many'")

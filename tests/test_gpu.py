@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from task_vectors.band_tuning import look
-from task_vectors.finetuning import Tuning, train, tuned
-from task_vectors.interventions import capture, continue_greedily, inject, layer_sweep, unembed
-from task_vectors.models import LanguageModel
-from task_vectors.scoring import score
-from task_vectors.tasks.families import bitwise_arithmetic
+from task_vectors.experiments.band_tuning import look
+from task_vectors.lm.finetuning import Tuning, train, tuned
+from task_vectors.lm.interventions import capture, continue_greedily, inject, layer_sweep, unembed
+from task_vectors.lm.models import LanguageModel
+from task_vectors.lm.scoring import score
+from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from task_vectors.parameters import check_values, read_parameters
+from task_vectors.pages.parameters import check_values, read_parameters
 from task_vectors.paths import project_root
 
 NOTEBOOKS = {path.stem: path for path in sorted((project_root() / "notebooks").glob("*.ipynb"))}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from notebook_files import write_notebook
 
-from task_vectors.dependencies import dependencies
 from task_vectors.paths import project_root
+from task_vectors.records.dependencies import dependencies
 
 FILES = {
     "src/task_vectors/__init__.py": "",

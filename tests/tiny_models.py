@@ -5,7 +5,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from task_vectors.models import LanguageModel
+from task_vectors.lm.models import LanguageModel
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
 GROUPED = {**SHAPE, "num_key_value_heads": 2, "head_dim": 8}

@@ -13,7 +13,7 @@ from myst_nb.ext.glue.utils import PendingGlueReference, create_pending_glue_ref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from task_vectors.charts import MARKUP, vega_bundle
+from task_vectors.pages.charts import MARKUP, vega_bundle
 
 MATHJAX_FILES = ["tex-chtml.js", "output/chtml/fonts/woff-v2"]
 

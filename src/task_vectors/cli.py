@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from task_vectors.parameters import (
+from task_vectors.pages.parameters import (
     Parameter,
     ParameterError,
     check_values,
@@ -21,7 +21,7 @@ from task_vectors.parameters import (
 from task_vectors.paths import project_root
 
 if TYPE_CHECKING:
-    from task_vectors.records import Record
+    from task_vectors.records.store import Record
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -59,13 +59,14 @@ def records(
     keep: Annotated[bool, typer.Option("--keep", help="Move what was computed here into data/recorded/.")] = False,
 ) -> None:
     """List the recorded results: what, when, how long, and whether the code has changed since."""
-    from task_vectors.records import LIMIT
+    from task_vectors.experiments.registry import code_changed
+    from task_vectors.records.store import LIMIT
 
     found = _intact_records(keep)
     rows = [("experiment", "key", "date", "seconds", "kB", "code", "parameters")]
     for record in found:
         facts = record.provenance
-        code = "changed" if record.code_changed else "same"
+        code = "changed" if code_changed(record) else "same"
         shown = " ".join(f"{name}={value}" for name, value in record.parameters.items())
         size = f"{record.size / 1e3:.0f}"
         rows.append((record.experiment, record.key, facts["date"], f"{facts['seconds']:.0f}", size, code, shown))
@@ -82,19 +83,40 @@ def verify(
     changed: Annotated[bool, typer.Option("--changed", help="Only where the code has changed since.")] = False,
 ) -> None:
     """Check every record's files, compute a stated part of each again, and compare."""
+    from task_vectors.experiments.registry import code_changed
+
     found = _intact_records()
     names = sorted({record.experiment for record in found})
     if experiment is not None and experiment not in names:
         raise ParameterError(f"no records of {experiment!r}; there are: {', '.join(names) or 'none'}")
     wanted = [record for record in found if experiment in (None, record.experiment)]
-    wanted = [record for record in wanted if record.code_changed or not changed]
+    wanted = [record for record in wanted if not changed or code_changed(record)]
     print(f"{len(found)} records are intact; {len(wanted)} to compute in part", flush=True)
     if not all([_verify_one(record) for record in wanted]):
         sys.exit(1)
 
 
+@app.command()
+def findings(
+    accept: Annotated[bool, typer.Option("--accept", help="Write what was found to data/findings.csv.")] = False,
+) -> None:
+    """Compare the findings of the executed notebooks, at their default parameters, with data/findings.csv."""
+    from task_vectors.pages import scoreboard
+
+    found = scoreboard.executed_findings(sorted((project_root() / "executed").glob("*.ipynb")))
+    moved = {name: scoreboard.moved_findings(rows) for name, rows in found.groupby("chapter")}
+    for chapter, lines in moved.items():
+        for key, what in lines.items():
+            print(f"{chapter}: {key}: {what}")
+    print(f"{len(found)} findings at default parameters, {sum(map(len, moved.values()))} of them not as accepted")
+    if accept:
+        scoreboard.accept(found)
+    elif any(moved.values()):
+        sys.exit(1)
+
+
 def _intact_records(keep: bool = False) -> list["Record"]:
-    from task_vectors.records import RecordError, all_records, keep_records
+    from task_vectors.records.store import RecordError, all_records, keep_records
 
     try:
         for folder in keep_records() if keep else ():
@@ -105,14 +127,17 @@ def _intact_records(keep: bool = False) -> list["Record"]:
 
 
 def _verify_one(record: "Record") -> bool:
+    from task_vectors.experiments.registry import get_experiment
+
     name = f"{record.experiment}/{record.key}"
     try:
-        comparisons = record.load_experiment().verify(record)
+        comparisons = get_experiment(record.experiment).verify(record)
     except Exception as error:  # one experiment that no longer runs hides none of the others
         print(f"FAILED  {name} {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
         return False
     if not comparisons:
         print(f"FAILED  {name} its verify() compared nothing", flush=True)
+        return False
     for item in comparisons:
         verdict = "ok     " if item.agrees else "DIFFERS"
         numbers = f"recorded {item.recorded:.6g}, computed {item.computed:.6g} (within {item.tolerance:.0e})"
@@ -160,14 +185,14 @@ def _run_to_page(source: Path, parameters: Mapping[str, Parameter], values: Mapp
     folder = project_root() / "runs" / source.stem / run_key(source.stem, full)
     executed = folder / source.name
     _execute(source, executed, values)
-    from task_vectors.standalone import write_page
+    from task_vectors.pages.standalone import write_page
 
     (folder / "parameters.yaml").write_text(yaml.safe_dump(full, sort_keys=False, allow_unicode=True), encoding="utf-8")
     print(write_page(executed))
 
 
 def _execute(source: Path, target: Path, values: Mapping[str, object]) -> None:
-    from task_vectors.execution import ExecutionError, execute
+    from task_vectors.pages.execution import ExecutionError, execute
 
     try:
         execute(source, target, values)

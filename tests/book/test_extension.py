@@ -10,7 +10,7 @@ import altair as alt
 import nbformat
 import pytest
 
-from task_vectors import charts
+from task_vectors.pages import charts
 
 EXTENSION = Path(__file__).parents[2] / "book/_ext"
 CONF = f"""

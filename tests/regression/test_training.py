@@ -9,18 +9,11 @@ import torch
 from killed import kill_at_a_random_moment
 from safetensors.torch import load_file
 
+from task_vectors import checkpoints
+from task_vectors.checkpoints import TrainingDiverged
 from task_vectors.regression import training
 from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
-from task_vectors.regression.training import (
-    Recipe,
-    TrainingDiverged,
-    build,
-    position_weights,
-    predict,
-    snapshot,
-    snapshot_steps,
-    train,
-)
+from task_vectors.regression.training import Recipe, build, position_weights, predict, snapshot, snapshot_steps, train
 
 MIXTURE = SparseMixture(dim=2, rank=1, n_classes=2)
 RECIPE = Recipe(n_demos=3, n_layers=2, width=8, n_heads=2, steps=12, batch=4, rate=0.002)
@@ -180,7 +173,7 @@ def test_a_run_that_ends_while_a_file_is_put_in_place_goes_on(moment, tmp_path, 
         put(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.os, "replace", interrupted)
+        patch.setattr(checkpoints.os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(MIXTURE, RECIPE, SEED, tmp_path / "parts", every=EVERY)
     assert torch.equal(train(MIXTURE, RECIPE, SEED, tmp_path / "parts", every=EVERY)[0], whole)
@@ -266,7 +259,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         (MIXTURE, replace(RECIPE, rate=0.1), SEED),
         (replace(MIXTURE, noise=0.2), RECIPE, SEED),
     ):
-        with pytest.raises(ValueError, match="holds another training"):
+        with pytest.raises(ValueError, match="belongs to another training"):
             train(mixture, recipe, seed, tmp_path, EVERY)
 
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from task_vectors.prompts import completion, render
-from task_vectors.tasks import TaskFamily, bitwise_arithmetic, pos_tagging
-from task_vectors.tasks.families import written_sentences
-from task_vectors.tasks.families.family import PARTS
+from task_vectors.prompts.few_shot import completion, render
+from task_vectors.tasks.families.bitwise import bitwise_arithmetic
+from task_vectors.tasks.families.family import PARTS, TaskFamily
+from task_vectors.tasks.families.pos import pos_tagging, written_sentences
 
 POS, BITWISE, WRITTEN = pos_tagging(), bitwise_arithmetic(), written_sentences()
 TRUTH = {  # the digit of the answer for the digits 00, 01, 10 and 11

@@ -7,13 +7,12 @@ import conllu
 import pytest
 from lemminflect import getLemma
 
-from task_vectors.family_prompts import family_prompts
 from task_vectors.paths import project_root
-from task_vectors.tasks import pos_tagging
-from task_vectors.tasks.families import grammar, written_sentences
+from task_vectors.prompts.families import family_prompts
+from task_vectors.tasks.families import grammar
 from task_vectors.tasks.families.family import PARTS
 from task_vectors.tasks.families.grammar import OTHER, TAGS, TENSES, Tagged, lexicon
-from task_vectors.tasks.families.pos import UPOS, read_treebank
+from task_vectors.tasks.families.pos import UPOS, pos_tagging, read_treebank, written_sentences
 
 POS, WRITTEN = pos_tagging(), written_sentences()
 TREEBANK = project_root() / "data" / "tasks" / "families" / "written.conllu"

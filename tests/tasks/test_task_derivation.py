@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from task_vectors.tasks import Task, bijection, union
+from task_vectors.tasks.task import Task, bijection, union
 
 WORDS = st.text("abcd", min_size=1, max_size=3)
 NAMES = st.sampled_from(["left_to_right", "to_upper", "next_letter", "antonym", "plain", "plain_inverse"])

@@ -147,3 +147,6 @@ def _check_frequencies(frequencies: tuple[float, ...] | None, n_classes: int) ->
         len(frequencies) != n_classes or min(frequencies) < 0 or not math.isclose(sum(frequencies), 1, abs_tol=1e-6)
     ):
         raise ValueError(f"frequencies must be {n_classes} probabilities that sum to 1; got {frequencies}")
+
+
+Mixture = SparseMixture | FamilyMixture

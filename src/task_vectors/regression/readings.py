@@ -8,9 +8,8 @@ over orders of its demonstrations and over queries, so that what is left is what
 import torch
 from torch import Tensor, nn
 
-from task_vectors.regression.mixtures import Sequences
+from task_vectors.regression.mixtures import Mixture, Sequences
 from task_vectors.regression.tokens import class_token, tokens
-from task_vectors.regression.training import Mixture
 
 READINGS = ("token", "mean")
 

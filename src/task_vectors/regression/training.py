@@ -1,39 +1,30 @@
 """Training a small model on a mixture of regressions, resumable at every snapshot and equal to the bit if resumed.
 
-The sequences of a step are drawn from a seed of that step alone, so nothing random need be kept: the parameters, the
-optimizer's moments and the losses so far are all of a checkpoint. Each snapshot of the parameters stays, to be studied
+The sequences of a step are drawn from a seed of that step alone. Each snapshot of the parameters stays, to be studied
 afterwards.
 """
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from task_vectors.checkpoints import TrainingDiverged, resume, save_checkpoint, write_tensors
 from task_vectors.regression.gpt import GPT
 from task_vectors.regression.lstm import LSTM
-from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
+from task_vectors.regression.mixtures import Mixture
 from task_vectors.regression.tokens import at_queries, token_shape, tokens
 
 WARM_UP = 200  # steps
 COOL_DOWN = 0.4  # of the steps, the last ones
 MAX_NORM = 1.0  # of the gradient
 ARCHITECTURES = ("gpt", "lstm")
-CHECKPOINT = "checkpoint.safetensors"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
-
-Mixture = SparseMixture | FamilyMixture
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss, or its gradient, is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +83,27 @@ def train(
     Raises TrainingDiverged where the loss is not finite; the snapshots before it stay. Raises ValueError for a folder
     of another run.
     """
-    if folder:
-        _claim(folder, mixture, recipe, seed)
+    run = json.dumps({"seed": seed, "mixture": repr(mixture), "recipe": asdict(recipe)})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build(recipe, mixture.dim, seed).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0, fused=True)
-    losses, seconds = _resume(folder, model, optimizer) if folder else ([], 0.0)
+    parameters = dict(model.named_parameters())
+    losses, seconds = resume(folder, run, parameters, optimizer) if folder else ([], 0.0)
     weights = position_weights(recipe.n_demos + 1).to(device)
     if device == "cuda":
         _record_launches(model, recipe, mixture.dim)
     stop = recipe.steps if stop is None else stop
     started = time.monotonic() - seconds
+
+    def keep() -> None:
+        # The snapshot first: a checkpoint tells that all snapshots before it are there.
+        weights = {name: parameter.detach() for name, parameter in parameters.items()}
+        write_tensors(folder / f"{len(losses):07d}.safetensors", weights)
+        save_checkpoint(folder, run, parameters, optimizer, losses, time.monotonic() - started)
+
     for step in tqdm(range(len(losses), stop), initial=len(losses), total=stop, desc=f"seed {seed}", mininterval=5):
         if step == 0 and folder:
-            _save(folder, model, optimizer, losses, time.monotonic() - started)
+            keep()
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP, (1 - step / recipe.steps) / COOL_DOWN)
         losses.append(training_step(model, optimizer, mixture, recipe, weights, seed, step))
@@ -114,7 +112,7 @@ def train(
                 f"the loss of step {step} is {losses[-1]} (seed {seed}, rate {recipe.rate}): use a lower rate"
             )
         if folder and ((step + 1) % every == 0 or step + 1 == stop):
-            _save(folder, model, optimizer, losses, time.monotonic() - started)
+            keep()
     return torch.tensor(losses), time.monotonic() - started
 
 
@@ -156,47 +154,3 @@ def _record_launches(model: nn.Module, recipe: Recipe, dim: int) -> None:
     n = recipe.n_demos + 1
     sample = tokens(recipe.layout, torch.zeros(recipe.batch, n, dim), torch.zeros(recipe.batch, n)).cuda()
     torch.cuda.make_graphed_callables(model, (sample,))
-
-
-def _claim(folder: Path, mixture: Mixture, recipe: Recipe, seed: int) -> None:
-    """Write down whose folder it is, or check that it is ours."""
-    ours = json.dumps({"seed": seed, "mixture": repr(mixture), "recipe": asdict(recipe)}, indent=1)
-    file = folder / "run.json"
-    if file.is_file() and file.read_text(encoding="utf-8") != ours:
-        raise ValueError(f"{folder} holds another training ({file.name} tells which): name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(ours, encoding="utf-8")
-
-
-def _save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, losses: list[float], seconds: float
-) -> None:
-    """A snapshot, then the checkpoint to resume from; each is renamed into place, so that a kill leaves whole ones."""
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    _write(folder / f"{len(losses):07d}.safetensors", parameters)
-    moments = {
-        f"{key} of {name}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state[parameter].items()
-    }
-    progress = {"losses": torch.tensor(losses, dtype=torch.float64), "seconds": torch.tensor(seconds)}
-    _write(folder / CHECKPOINT, parameters | moments | progress)
-
-
-def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-    save_file(tensors, file.with_suffix(".new"))
-    os.replace(file.with_suffix(".new"), file)
-
-
-def _resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[float], float]:
-    """Put the checkpoint, where there is one, into the model and the optimizer; the losses and the seconds so far."""
-    if not (folder / CHECKPOINT).is_file():
-        return [], 0.0
-    tensors = load_file(folder / CHECKPOINT, device=str(next(model.parameters()).device))
-    losses = tensors.pop("losses").tolist()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[name])
-            if losses:
-                optimizer.state[parameter] = {key: tensors[f"{key} of {name}"] for key in MOMENTS}
-    return losses, tensors["seconds"].item()

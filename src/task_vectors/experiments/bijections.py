@@ -1,0 +1,128 @@
+"""What is recorded of a language model on bijections: ICL against its task vector, on a task in one of four forms."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from task_vectors.lm.interventions import SweepScores
+from task_vectors.lm.pinned_weights import checked_model
+from task_vectors.lm.task_vector import RULES, Evaluation, answer_room, choose_layers, evaluate, test_answers
+from task_vectors.prompts.few_shot import Prompts, few_shot_prompts
+from task_vectors.records.store import Comparison, Experiment, Record
+from task_vectors.tasks.catalog import get_task
+from task_vectors.tasks.task import Task, bijection, union
+
+FORMS = ("X → Y", "Y → X", "X ↔ Y", "union")
+# In a union a task meets the inverse of an unrelated one, so that each one-way task takes part in exactly one union.
+PARTNERS = {
+    "to_upper": "singular_to_plural",
+    "english_to_french": "present_to_gerund",
+    "english_to_italian": "present_to_past",
+    "english_to_spanish": "present_to_past_perfect",
+}
+PARTNERS |= {b: a for a, b in PARTNERS.items()}
+QUERIES_PER_PREFIX = 4
+CHECK_PROMPTS = QUERIES_PER_PREFIX  # one set of demonstrations
+SEPARATOR = "\t"  # between the answers of a prompt's demonstrations, in the table's file
+
+
+def in_form(name: str, form: str) -> Task:
+    """The task called `name` as it is, the other way, both ways at once, or in union with its partner's inverse."""
+    task = get_task(name)
+    if form == "X → Y":
+        return task
+    if form == "Y → X":
+        return task.inverse()
+    if form == "X ↔ Y":
+        return bijection(task)
+    if form != "union":
+        raise ValueError(f"unknown form {form!r}: choose one of {', '.join(FORMS)}")
+    if name not in PARTNERS:
+        raise ValueError(f"{name} has no partner for a union: choose one of {', '.join(PARTNERS)}")
+    return union(task, get_task(PARTNERS[name]).inverse())
+
+
+def run(
+    *,
+    model: str,
+    weights: str,
+    dtype: str,
+    task: str,
+    form: str,
+    n_demos: int,
+    seeds: Sequence[int],
+    n_prompts: int,
+    n_selection: int,
+    template: str,
+) -> dict[str, object]:
+    """ICL and the task vector on a task in one form: `evaluate`, with the weights that `weights_id` names.
+
+    Tables: "answers" (as in Evaluation; demo_answers joined by SEPARATOR) and "layers" (rule, layer). Tensors:
+    "selection", the scores of the sweep on the selection prompts, [B, L] each.
+    """
+    asked = in_form(task, form)
+    found = evaluate(
+        checked_model(model, weights, dtype),
+        asked,
+        n_demos,
+        seeds,
+        n_prompts=n_prompts,
+        n_selection=n_selection,
+        queries_per_prefix=QUERIES_PER_PREFIX,
+        template=template,
+    )
+    layers = pd.DataFrame({"rule": list(found.layers), "layer": list(found.layers.values())})
+    joined = found.answers.assign(demo_answers=found.answers["demo_answers"].map(_join))
+    return {"answers": joined, "layers": layers, "selection": found.selection._asdict()}
+
+
+def read_evaluation(record: Record) -> Evaluation:
+    """The Evaluation as it was computed."""
+    answers, layers = record.table("answers"), record.table("layers")
+    split = answers["demo_answers"].map(lambda text: tuple(text.split(SEPARATOR)) if text else ())
+    return Evaluation(
+        answers.assign(demo_answers=split),
+        SweepScores(**record.tensors("selection")),
+        dict(zip(layers["rule"], layers["layer"].tolist(), strict=True)),
+    )
+
+
+def verify(record: Record) -> list[Comparison]:
+    """The answers to the first prompts of the first seed at the recorded layers, and a part of the sweep."""
+    facts, recorded = record.parameters, read_evaluation(record)
+    lm = checked_model(facts["model"], facts["weights"], facts["dtype"])
+    task, n_demos = in_form(facts["task"], facts["form"]), facts["n_demos"]
+    settings = {"template": facts["template"], "queries_per_prefix": QUERIES_PER_PREFIX}
+    samples = [few_shot_prompts(task, n_demos, facts["n_prompts"], seed, **settings) for seed in facts["seeds"]]
+    room = answer_room(lm, samples)
+    [again] = test_answers(lm, [_beginning(samples[0])], recorded.layers, room)
+    before = recorded.answers.iloc[:CHECK_PROMPTS]
+    compared = []
+    for method in ("icl", "vector"):
+        same = (again[method] == before[method]).sum()
+        compared.append(Comparison(f"{method}: texts that are the same", len(before), same, 0))
+        for rule in RULES:
+            column = f"{method}_{rule}"
+            compared.append(Comparison(f"{column}: share", before[column].mean(), again[column].mean(), 0))
+    held_out = few_shot_prompts(task, n_demos, facts["n_selection"], facts["seeds"][0], pool="selection", **settings)
+    _, scores = choose_layers(lm, _beginning(held_out))
+    log_probs = [part.log_prob[:CHECK_PROMPTS].mean().item() for part in (recorded.selection, scores)]
+    return [*compared, Comparison("log-probability of selection answers, mean over layers", *log_probs, 1e-3)]
+
+
+def _beginning(prompts: Prompts) -> Prompts:
+    """The prompts of the first set of demonstrations."""
+    per_prompt = ("texts", "queries", "answers", "demos", "prefix", "groups", "parts")
+    per_prefix = ("vector_texts", "vector_pairs", "vector_parts")
+    first = {name: getattr(prompts, name)[:CHECK_PROMPTS] for name in per_prompt}
+    return replace(prompts, **first, **{name: getattr(prompts, name)[:1] for name in per_prefix})
+
+
+def _join(answers: tuple[str, ...]) -> str:
+    if any(SEPARATOR in answer for answer in answers):
+        raise ValueError(f"an answer of the demonstrations holds {SEPARATOR!r}, which separates them: {answers}")
+    return SEPARATOR.join(answers)
+
+
+BOTH_WAYS = Experiment("bijections", 1, run, verify)

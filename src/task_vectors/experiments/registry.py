@@ -1,0 +1,32 @@
+"""Every recorded experiment by the name of its records: a module that is renamed breaks no record."""
+
+from importlib import import_module
+
+from task_vectors.records.store import Experiment, Record, RecordError, source_digest
+
+EXPERIMENTS = {
+    "band_tuning": "task_vectors.experiments.band_tuning:BAND_TUNING",
+    "bijections": "task_vectors.experiments.bijections:BOTH_WAYS",
+    "block_tuning": "task_vectors.experiments.block_tuning:BLOCK_TUNING",
+    "demonstrations": "task_vectors.experiments.demonstration_weights:WEIGHTS",
+    "emergence": "task_vectors.experiments.emergence:EMERGENCE",
+    "intervention": "task_vectors.experiments.patched_means:INTERVENTION",
+    "linear_transformer": "task_vectors.experiments.linear_transformer:RISKS",
+    "prediction": "task_vectors.experiments.td_of_families:PREDICTION",
+    "pretraining": "task_vectors.experiments.pretraining:PRETRAINING",
+    "token_dropout": "task_vectors.experiments.token_dropout:TOKEN_DROPOUT",
+    "untrained": "task_vectors.experiments.band_tuning:UNTRAINED",
+}
+
+
+def get_experiment(name: str) -> Experiment:
+    """The experiment of this name; RecordError for one that is not registered."""
+    if name not in EXPERIMENTS:
+        raise RecordError(f"there is no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}")
+    module, _, constant = EXPERIMENTS[name].partition(":")
+    return getattr(import_module(module), constant)
+
+
+def code_changed(record: Record) -> bool:
+    """Whether a module or data file that the experiment rests on differs from when the record was computed."""
+    return source_digest(get_experiment(record.experiment).module) != record.provenance["source"]

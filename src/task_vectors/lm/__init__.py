@@ -1,0 +1,1 @@
+"""A pretrained language model: read, changed, scored, tuned."""

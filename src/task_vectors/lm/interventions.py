@@ -1,0 +1,275 @@
+"""Read hidden states of a causal LM and put others in their place.
+
+"After layer l" means the output of decoder layer l (0 … L-1), the residual stream, before the final norm.
+Everything here runs the Hugging Face model as it is, with forward hooks that are always removed. What is read comes
+back in main memory, wherever the model lies, and what is put in may lie anywhere.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from task_vectors.lm.forward import Edit, Run, check_layer, chunks, fits_window, layer_edits, whole_runs
+from task_vectors.lm.models import LanguageModel
+from task_vectors.lm.tokens import answer_tokens, common_beginning, end_of_line_ids, pad, tokenize
+from task_vectors.prompts.few_shot import TERMINATOR
+
+
+class SweepScores(NamedTuple):
+    """Scores of the answers with a vector put in after each layer, each [B, L]."""
+
+    log_prob: Tensor  # natural log of the probability of the answer and the end of its line
+    first_token: Tensor  # is the answer's first token the most likely one?
+    exact: Tensor  # is every token of the answer the most likely one, and then one that ends the line?
+
+
+class Continuation(NamedTuple):
+    """What greedy decoding wrote after each prompt, and the states it was read from."""
+
+    texts: list[str]  # up to the end of the line, or to max_tokens
+    first_tokens: Tensor  # [B] id of the first token written
+    states: Tensor  # [B, L, d] after each layer at the prompt's last token
+
+
+@contextmanager
+def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tensor = -1) -> Iterator[None]:
+    """While inside, every forward runs with the states after `layer` replaced at `positions`.
+
+    A forward that goes on from a KV cache (the later steps of generate) is not touched: its prompt was, in the first.
+
+    Args:
+        vectors: [B, d] for one position a prompt, or [B, P, d] for P positions.
+        layer: 0 … L-1; the state after this layer is replaced.
+        positions: column in the padded batch, negative from its end: an int, [B], or [B, P].
+    """
+    vectors = vectors if vectors.ndim == 3 else vectors[:, None]  # [B, P, d]
+    columns = torch.as_tensor(positions, device=vectors.device)
+    columns = columns.expand(vectors.shape[:2]) if columns.ndim != 1 else columns[:, None]
+    if columns.shape != vectors.shape[:2]:
+        raise ValueError(
+            f"positions {list(columns.shape)} do not name one column for each of vectors {list(vectors.shape)}"
+        )
+    continues = False
+
+    def note_cache(_module, _args, kwargs):
+        nonlocal continues
+        cache = kwargs.get("past_key_values")
+        continues = cache is not None and cache.get_seq_length() > 0
+
+    def edit(hidden: Tensor) -> Tensor | None:
+        if continues:
+            return None
+        if hidden.shape[0] != len(vectors):
+            raise ValueError(f"the forward has {hidden.shape[0]} prompts, but there are vectors for {len(vectors)}")
+        hidden = hidden.clone()
+        rows = torch.arange(len(vectors), device=hidden.device)[:, None]  # [B, 1]
+        hidden[rows, columns.to(hidden.device)] = vectors.to(hidden)
+        return hidden
+
+    handle = lm.model.base_model.register_forward_pre_hook(note_cache, with_kwargs=True)
+    try:
+        with layer_edits(lm, {layer: edit}):
+            yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int = 96) -> Tensor:
+    """States after each layer at the last token of each text, [B, L, d]; arguments as in `continue_greedily`."""
+    runs = [_prefill(lm, chunk, shared).states for chunk in chunks(texts, rows, shared)]
+    return torch.cat(runs)  # [B, L, d]
+
+
+@torch.no_grad()
+def continue_greedily(
+    lm: LanguageModel,
+    texts: list[str],
+    *,
+    vectors: Tensor | None = None,
+    layer: int | None = None,
+    shared: int = 1,
+    max_tokens: int = 8,
+    rows: int = 96,
+) -> Continuation:
+    """Greedy continuations to the end of the line; vectors [B, d], if given, go in after `layer` at the last token.
+
+    Args:
+        shared: rows come in runs of this many texts with a common beginning; it is run once for each run, and its KV
+            cache serves them all. The result does not depend on it.
+        max_tokens: a text that has not ended its line by then is returned as far as it went.
+        rows: texts in one batch.
+    """
+    if (vectors is None) != (layer is None):
+        raise ValueError("vectors and layer go together: give both or neither")
+    if layer is not None:
+        check_layer(lm, layer)
+    written, states = [], []  # token ids of each text; [B, L, d] of each batch
+    for start, chunk in zip(range(0, len(texts), whole_runs(rows, shared)), chunks(texts, rows, shared), strict=True):
+        edits = {}
+        if vectors is not None:
+            edits[layer] = _replace_last(vectors[start : start + len(chunk)])
+        prompt = _prefill(lm, chunk, shared, edits)
+        written += _decode(lm, prompt, max_tokens)
+        states.append(prompt.states)
+    texts = [lm.tokenizer.decode(ids, skip_special_tokens=True).split(TERMINATOR)[0].strip(" ") for ids in written]
+    return Continuation(texts, torch.tensor([ids[0] for ids in written]), torch.cat(states))
+
+
+@torch.no_grad()
+def layer_sweep(
+    lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[str] | None = None, *, rows: int = 144
+) -> Tensor | SweepScores:
+    """Put vectors[:, l] in after layer l at the last token, for every l, at the cost of about one forward pass.
+
+    Only the last token's state changes, so all tokens before it run once; their KV cache is repeated L times, and one
+    forward of the last token (and the answer) carries all L variants: the hook on layer l edits only the rows of l.
+
+    Args:
+        texts: B prompts; vectors: [B, L, d].
+        answers: text that follows each prompt (" cats"); the end of its line is scored with it.
+        rows: prompts × layers in one batch.
+
+    Returns:
+        Logits of the last token [B, L, V], or with answers SweepScores of [B, L] each.
+    """
+    if vectors.shape[:2] != (len(texts), lm.n_layers):
+        raise ValueError(f"vectors must be [B, L, d] = [{len(texts)}, {lm.n_layers}, d], not {list(vectors.shape)}")
+    step = max(1, rows // lm.n_layers)
+    parts = []
+    for start in range(0, len(texts), step):
+        span = slice(start, start + step)
+        parts.append(_sweep(lm, texts[span], vectors[span].to(lm.device), None if answers is None else answers[span]))
+    if answers is None:
+        return torch.cat(parts)  # [B, L, V]
+    return SweepScores(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def unembed(lm: LanguageModel, vectors: Tensor) -> Tensor:
+    """Logits [B, V] that the model's own final norm and unembedding give for states [B, d] (the logit lens)."""
+    # After the last layer only the norm and the unembedding are left, whatever the architecture calls them.
+    any_token = torch.zeros(len(vectors), 1, dtype=torch.long, device=lm.device)
+    with layer_edits(lm, {lm.n_layers - 1: _replace_last(vectors)}):
+        return lm.model(any_token).logits[:, -1]
+
+
+def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[str] | None) -> Tensor | SweepScores:
+    L = lm.n_layers
+    prompts = tokenize(lm, texts)
+    tails = [[] for _ in prompts] if answers is None else answer_tokens(lm, texts, answers)
+    tail, real = pad(lm, tails, left=False)  # [B, A]
+    head, head_mask = pad(lm, [ids[:-1] for ids in prompts])  # [B, T-1]
+    run = Run(lm)
+    if head.shape[1]:
+        run.feed(head, head_mask)
+    run.repeat(L)
+    last = torch.tensor([ids[-1:] for ids in prompts], device=lm.device)  # [B, 1]
+    fed = torch.cat([last, tail], 1).repeat_interleave(L, 0)  # [B·L, 1+A]
+    mask = torch.cat([torch.ones_like(last), real], 1).repeat_interleave(L, 0)  # [B·L, 1+A]
+
+    def edit(layer: int) -> Edit:
+        def put(hidden: Tensor) -> Tensor:
+            hidden = hidden.clone()
+            hidden[layer::L, 0] = vectors[:, layer].to(hidden)
+            return hidden
+
+        return put
+
+    with layer_edits(lm, {layer: edit(layer) for layer in range(L)}):
+        logits = run.feed(fed, mask, mask.bool())  # [tokens, V]
+    if answers is None:
+        return logits.view(len(texts), L, -1).cpu()
+    tail, real = tail.repeat_interleave(L, 0), real.bool().repeat_interleave(L, 0)  # [B·L, A]
+    scores = _score(lm, logits, mask.bool(), tail, real)
+    return SweepScores(*(values.view(len(texts), L).cpu() for values in scores))
+
+
+def _score(lm: LanguageModel, logits: Tensor, fed: Tensor, tail: Tensor, real: Tensor) -> SweepScores:
+    """Scores [R] of the answers `tail` [R, A], of which those with `real` count.
+
+    logits [tokens, V] belong to the True entries of `fed` [R, 1+A], row by row: the arrow, then the answer's tokens.
+    """
+    place = fed.long().flatten().cumsum(0).view(fed.shape) - 1  # [R, 1+A] row of `logits`
+    best, total = logits.argmax(-1), logits.logsumexp(-1)  # [tokens]
+    before = place[:, :-1]  # [R, A] the token that predicts each token of the answer
+    word = logits[before[real], tail[real]] - total[before[real]]
+    log_prob = torch.zeros_like(real, dtype=torch.float32).masked_scatter(real, word.float()).sum(-1)  # [R]
+    right = (best[before.clamp(max=len(best) - 1)] == tail) | ~real  # [R, A]
+    # The line may end in one of several tokens ("\n", "\n\n", end of text), after each answer's own last token.
+    ends = end_of_line_ids(lm, TERMINATOR)  # [E]
+    last = place.gather(1, real.sum(1, keepdim=True))[:, 0]  # [R]
+    log_prob += (logits[last[:, None], ends].logsumexp(-1) - total[last]).float()
+    return SweepScores(log_prob, right[:, 0], right.all(1) & torch.isin(best[last], ends))
+
+
+def _replace_last(vectors: Tensor) -> Edit:
+    def edit(hidden: Tensor) -> Tensor:
+        hidden = hidden.clone()
+        hidden[:, -1] = vectors.to(hidden)
+        return hidden
+
+    return edit
+
+
+@dataclass
+class _Prompt:
+    """A batch of prompts that has been run up to its last token."""
+
+    run: Run
+    logits: Tensor  # [B, V] of the last token
+    states: Tensor  # [B, L, d] after each layer at the last token
+
+
+def _prefill(lm: LanguageModel, texts: list[str], shared: int = 1, edits: dict[int, Edit] | None = None) -> _Prompt:
+    """Run the prompts; beginnings that `shared` neighbours have in common run once. Edits see the last piece fed."""
+    ids = tokenize(lm, texts)
+    common = [0] * len(ids)
+    if shared > 1 and fits_window(lm, max(map(len, ids))):
+        for start in range(0, len(ids), shared):
+            group = ids[start : start + shared]
+            # The last token stays out: it is where states are read and edited.
+            common[start : start + shared] = [common_beginning(group, min(map(len, group)) - 1)] * shared
+    run, states = Run(lm), []
+    if min(common) > 0:
+        run.feed(*pad(lm, [row[:n] for row, n in zip(ids[::shared], common[::shared], strict=True)]))
+        run.repeat(shared)
+    else:
+        common = [0] * len(ids)
+    # An edit comes before the reading of its layer: what is read is what later layers saw.
+    watch = {layer: _edit_and_read(states, (edits or {}).get(layer)) for layer in range(lm.n_layers)}
+    with layer_edits(lm, watch):
+        logits = run.feed_for_next(*pad(lm, [row[n:] for row, n in zip(ids, common, strict=True)]))
+    return _Prompt(run, logits, torch.stack(states, 1))
+
+
+def _edit_and_read(states: list[Tensor], edit: Edit | None) -> Edit:
+    def read(hidden: Tensor) -> Tensor | None:
+        changed = None if edit is None else edit(hidden)
+        states.append((hidden if changed is None else changed)[:, -1].clone().cpu())  # [B, d]
+        return changed
+
+    return read
+
+
+def _decode(lm: LanguageModel, prompt: _Prompt, max_tokens: int) -> list[list[int]]:
+    """Greedy decoding of prompts that have been run; a row leaves the batch with the token that ends its line."""
+    ends = end_of_line_ids(lm, TERMINATOR)
+    written: list[list[int]] = [[] for _ in prompt.logits]
+    rows = torch.arange(len(written), device=lm.device)
+    token = prompt.logits.argmax(-1)  # [rows]
+    for step in range(max_tokens):
+        for row, value in zip(rows.tolist(), token.tolist(), strict=True):
+            written[row].append(value)
+        going = ~torch.isin(token, ends)
+        if step + 1 == max_tokens or not going.any():
+            break
+        if not going.all():
+            rows, token = rows[going], token[going]
+            prompt.run.select(going.nonzero()[:, 0])
+        token = prompt.run.feed_for_next(token[:, None], torch.ones_like(token[:, None])).argmax(-1)
+    return written

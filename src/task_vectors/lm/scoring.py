@@ -1,0 +1,92 @@
+"""One forward pass a prompt that gives both what Task Decodability is read from and whether the prompt is solved.
+
+The prompt and its answer are fed together. Greedy decoding would write the answer exactly if every token of it, and
+then the end of the line, is the most likely one after what stands before it, so nothing is decoded. Rows are padded
+on the right, where a causal model's earlier states do not see it: neither a mask nor a cache is needed, and
+recurrent models (Mamba) are read in the same way as transformers.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from task_vectors.lm.forward import layer_edits, logits_where
+from task_vectors.lm.models import LanguageModel
+from task_vectors.lm.tokens import answer_tokens, check_context, end_of_line_ids, pad, tokenize
+from task_vectors.prompts.few_shot import TERMINATOR
+
+TOKENS = 2048  # in a batch, at first
+END = -1  # in place of a token's id
+
+
+class Scores(NamedTuple):
+    """Of B prompts, on the CPU."""
+
+    states: Tensor  # [B, L, d] after each layer at the prompt's last token, in the model's own precision
+    right: Tensor  # [B] bool: is the answer, and then the end of its line, what greedy decoding writes?
+    log_prob: Tensor  # [B] natural log of the probability of the answer and the end of its line
+    first: Tensor  # [B] bool: is the answer's first token the most likely one?
+
+
+@torch.no_grad()
+def score(lm: LanguageModel, texts: list[str], answers: list[str], *, tokens: int = TOKENS) -> Scores:
+    """States and scores of prompts `texts` with the completions `answers` (" 01101").
+
+    Prompts of about equal length run together, at most `tokens` tokens at once; where the device's memory is too small
+    for that, batches are halved until one fits. Only the last position's states are kept.
+
+    Raises ValueError, before the first forward pass, for a prompt that is longer than the model's context.
+    """
+    if not texts or len(texts) != len(answers):
+        raise ValueError(f"there must be an answer for each of at least one text, got {len(texts)} and {len(answers)}")
+    check_context(lm, texts, answers)
+    prompts, tails = tokenize(lm, texts), answer_tokens(lm, texts, answers)
+    order = sorted(range(len(texts)), key=lambda i: len(prompts[i]) + len(tails[i]))
+    found, start = [], 0
+    while start < len(order):
+        longest = len(prompts[order[-1]]) + len(tails[order[-1]])
+        rows = order[start : start + max(1, tokens // longest)]
+        try:
+            found.append(_score_batch(lm, [prompts[i] for i in rows], [tails[i] for i in rows]))
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+            tokens = longest * (len(rows) // 2)
+            continue
+        start += len(rows)
+    back = torch.tensor(order).argsort()
+    return Scores(*(torch.cat(parts)[back] for parts in zip(*found, strict=True)))
+
+
+def _score_batch(lm: LanguageModel, prompts: list[list[int]], tails: list[list[int]]) -> Scores:
+    ids, real = pad(lm, [prompt + tail for prompt, tail in zip(prompts, tails, strict=True)], left=False)  # [B, T]
+    rows = torch.arange(len(prompts))
+    last = torch.tensor([len(prompt) - 1 for prompt in prompts])  # [B]
+    # From the prompt's last token on, each token predicts the answer's next one, and at last the end of the line.
+    asked = (torch.arange(ids.shape[1]) >= last[:, None]) & real.bool().cpu()  # [B, T]
+    states = []
+
+    def read(hidden: Tensor) -> None:
+        states.append(hidden[rows.to(hidden.device), last.to(hidden.device)].cpu())  # [B, d]
+
+    with logits_where(lm, asked), layer_edits(lm, dict.fromkeys(range(lm.n_layers), read)):
+        logits = lm.model(ids, use_cache=False).logits[0]  # [tokens, V]
+    right, log_probs = _judge(lm, logits, torch.tensor([token for tail in tails for token in (*tail, END)]))
+    lengths = [len(tail) + 1 for tail in tails]
+    return Scores(
+        torch.stack(states, 1),  # [B, L, d]
+        torch.stack([part.all() for part in right.split(lengths)]),
+        torch.stack([part.sum() for part in log_probs.split(lengths)]),
+        torch.stack([part[0] for part in right.split(lengths)]),
+    )
+
+
+def _judge(lm: LanguageModel, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Is each target the most likely token, and the log of its probability: [tokens] both; END is any end of a line."""
+    ends, targets = end_of_line_ids(lm, TERMINATOR).to(logits.device), targets.to(logits.device)
+    best, total = logits.argmax(-1), logits.logsumexp(-1)
+    right = torch.where(targets == END, torch.isin(best, ends), best == targets)
+    word = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    end = logits[:, ends].logsumexp(-1)
+    return right.cpu(), (torch.where(targets == END, end, word) - total).float().cpu()

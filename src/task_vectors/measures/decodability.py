@@ -1,0 +1,83 @@
+"""Task Decodability (TD): how well a prompt's hidden state tells its task, by the vote of its nearest neighbors.
+
+Han et al. 2025, section 4.1: leave-one-out k-nearest neighbors over the states of all tasks together, k = 10; the TD of
+a task is the share of its prompts that are recognized. Chance is one over the number of classes in the pool, so whether
+a Null class is in it matters: leave_out takes it out.
+"""
+
+import torch
+from torch import Tensor
+
+from task_vectors.kernels.knn_vote import knn_vote
+
+K = 10  # neighbors, as in the paper
+
+
+def task_decodability(
+    states: Tensor,
+    labels: Tensor,
+    k: int = K,
+    metric: str = "euclidean",
+    groups: Tensor | None = None,
+    leave_out: int | None = None,
+) -> Tensor:
+    """Share of each class's states that their k nearest neighbors name: [n_classes], or [L, n_classes].
+
+    Vote ties go to the class of the nearest member, distance ties to the lower index (kernels/knn_vote).
+
+    Args:
+        states: [N, d] or [N, L, d]. labels: [N], classes from 0, none of them empty.
+        metric: "euclidean" or "cosine". groups: [N]; states of one group (prompts that share a query) are never each
+            other's neighbors.
+        leave_out: a class (Null) that is neither asked nor may vote; its entry is nan.
+
+    Raises:
+        ValueError: a class without states, or what knn_vote does not take.
+    """
+    n_classes = _count_classes(states, labels, groups)
+    if leave_out is not None and not 0 <= leave_out < n_classes:
+        raise ValueError(f"leave_out must be one of the {n_classes} classes; got {leave_out}")
+    kept = labels != (-1 if leave_out is None else leave_out)
+    votes = knn_vote(states[kept], labels[kept], k, metric=metric, groups=None if groups is None else groups[kept])
+    right = (votes.view(len(votes), -1) == labels[kept, None]).float()  # [N, L]
+    shares = torch.stack([right[labels[kept] == z].mean(0) for z in range(n_classes)], -1)  # [L, n_classes]
+    return shares[0] if states.ndim == 2 else shares
+
+
+def pairwise_decodability(
+    states: Tensor, labels: Tensor, k: int = K, metric: str = "euclidean", groups: Tensor | None = None
+) -> Tensor:
+    """TD of class i in a pool of i and j alone, [n_classes, n_classes]; nan on the diagonal.
+
+    states: [N, d]. Chance is one half. A pair's two numbers, [i, j] and [j, i], are its two classes' shares (Han et al.
+    2025, Fig. 23).
+    """
+    if states.ndim != 2:
+        raise ValueError(f"states must be those of one layer, [N, d]; got {list(states.shape)}")
+    n_classes = _count_classes(states, labels, groups)
+    table = torch.full((n_classes, n_classes), torch.nan)
+    for i in range(n_classes):
+        for j in range(i + 1, n_classes):
+            pool = (labels == i) | (labels == j)
+            mine = None if groups is None else groups[pool]
+            votes = knn_vote(states[pool], labels[pool], k, metric=metric, groups=mine)
+            for z, other in ((i, j), (j, i)):
+                table[z, other] = (votes[labels[pool] == z] == z).float().mean()
+    return table
+
+
+def best_layer(decodability: Tensor) -> int:
+    """The layer at which the mean over classes peaks, counted from 0, for TD [L, n_classes]."""
+    return int(decodability.nanmean(-1).argmax())
+
+
+def _count_classes(states: Tensor, labels: Tensor, groups: Tensor | None) -> int:
+    for name, ids in {"labels": labels, "groups": labels if groups is None else groups}.items():
+        if ids.shape != states.shape[:1] or ids.is_floating_point():
+            raise ValueError(f"{name} must be one integer a state; got {ids.dtype} {list(ids.shape)} for {len(states)}")
+    counts = labels.bincount() if len(labels) and labels.min() >= 0 else labels
+    if len(counts) < 2 or (counts <= 0).any():
+        raise ValueError(
+            f"labels must name at least two classes from 0, each with states; got {labels.unique().tolist()}"
+        )
+    return len(counts)

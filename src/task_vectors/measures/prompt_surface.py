@@ -1,0 +1,46 @@
+"""What the surface of a prompt tells of its task: the level that decodability of states must be compared with.
+
+Nothing here looks at what an answer has to do with its input. The operators of bitwise arithmetic differ in how many
+ones their answers hold (AND and NOR a quarter, OR and NAND three, the others half); the tags of a sentence in where
+their words stand.
+"""
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from task_vectors.kernels.knn_vote import knn_vote
+from task_vectors.prompts.families import FamilyPrompts
+
+FOLDS = 5
+
+
+def surface_features(family: str, prompts: FamilyPrompts) -> Tensor:
+    """[N, features] of prompts with at least one demonstration.
+
+    bitwise: the number of ones in each demonstration's answer. pos: the place of each demonstration's answer in its
+    sentence and the sentence's length, and the length of the query. In ascending order over demonstrations, whose own
+    order says nothing.
+    """
+    if family == "bitwise":
+        counts = [[y.count("1") for _, y in demos] for demos in prompts.demos]
+        return torch.tensor(counts, dtype=torch.float32).sort(1).values  # [N, n_demos]
+    rows = []
+    for query, demos in zip(prompts.queries, prompts.demos, strict=True):
+        places = sorted(x.split().index(y) for x, y in demos)
+        lengths = sorted(len(x.split()) for x, _ in demos)
+        rows.append([*places, *lengths, len(query.split())])
+    return torch.tensor(rows, dtype=torch.float32)  # [N, 2 n_demos + 1]
+
+
+def surface_votes(features: Tensor, labels: Tensor, groups: Tensor) -> dict[str, Tensor]:
+    """The task that features [N, f] name, [N] each: by the "neighbors" that decodability asks, and by a "classifier".
+
+    The classifier is a logistic regression, fitted on other groups than those it is asked about.
+    """
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    named = cross_val_predict(fitted, features, labels, groups=groups, cv=GroupKFold(FOLDS))
+    return {"neighbors": knn_vote(features, labels, groups=groups), "classifier": torch.from_numpy(named)}

@@ -1,0 +1,207 @@
+"""The few figures that the book uses again and again: curves, dots with intervals, heat maps; each with its levels.
+
+A table in, an Altair chart out; whatever else a figure needs is added to that chart. `description` is the alt text.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import pandas as pd
+
+from task_vectors.pages.charts import PALETTE
+
+DASHES = [4, 4]
+FADED = 0.12  # of what is not picked in the legend
+
+
+def curves(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    color: str | None = None,
+    *,
+    x_title: str,
+    y_title: str,
+    description: str,
+    order: Sequence | None = None,
+    colors: Sequence[str] = PALETTE,
+    legend: str | None = None,
+    detail: str | None = None,
+    band: tuple[str, str] | None = None,
+    points: bool = False,
+    x_scale: alt.Scale | None = None,
+    y_scale: alt.Scale | None = None,
+    levels: Mapping[str, float] | None = None,
+    marks: Mapping[str, float] | None = None,
+    form: str = ".2f",
+    width: int = 460,
+    height: int = 260,
+    column: str | None = None,
+    row: str | None = None,
+    panels: Sequence | None = None,
+) -> alt.TopLevelMixin:
+    """Lines of `y` over `x`, one for each `color` (click its legend to pick one) and `detail`.
+
+    Args:
+        order: of the colors. legend: its title. band: columns (low, high) of an interval around each line.
+        levels: dashed horizontal lines by name, marks: vertical ones. form: of the numbers in the tooltips.
+        column, row: columns of the table that make panels, `panels` their order along `column`.
+    """
+    alone = color is None
+    pick = None if alone else alt.selection_point(fields=[color], bind="legend")
+    shade = alt.value(colors[0]) if alone else categories(table, color, order=order, colors=colors, title=legend)
+    base = alt.Chart().encode(
+        x=alt.X(f"{x}:Q", title=x_title, scale=x_scale or alt.Undefined),
+        color=shade,
+        **({"detail": f"{detail}:N"} if detail else {}),
+    )
+    layers = []
+    if band:
+        area = base.mark_area(opacity=0.2).encode(fill=shade, y=alt.Y(f"{band[0]}:Q", title=y_title), y2=f"{band[1]}:Q")
+        layers.append(area if alone else area.encode(opacity=alt.condition(pick, alt.value(0.2), alt.value(0.02))))
+    named = [name for name in (color, column, row) if name]
+    line = base.mark_line(point=points, clip=y_scale is not None).encode(
+        y=alt.Y(f"{y}:Q", title=y_title, scale=y_scale or alt.Undefined),
+        tooltip=[*named, alt.Tooltip(f"{x}:Q", title=x_title), alt.Tooltip(f"{y}:Q", title=y_title, format=form)],
+    )
+    if not alone:
+        line = line.encode(opacity=alt.condition(pick, alt.value(1), alt.value(FADED))).add_params(pick)
+    layers += [line, *level_lines(levels or {}), *level_lines(marks or {}, axis="x")]
+    return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
+
+
+def dots(
+    table: pd.DataFrame,
+    y: str,
+    mean: str = "mean",
+    color: str | None = None,
+    *,
+    x_title: str,
+    description: str,
+    interval: tuple[str, str] | None = ("low", "high"),
+    order: Sequence | None = None,
+    rows: Sequence | None = None,
+    colors: Sequence[str] = PALETTE,
+    legend: str | None = None,
+    x_scale: alt.Scale | None = None,
+    levels: Mapping[str, float] | None = None,
+    form: str = ".2f",
+    width: int = 420,
+    step: int = 28,
+    column: str | None = None,
+    row: str | None = None,
+    panels: Sequence | None = None,
+) -> alt.TopLevelMixin:
+    """A dot with its interval for each `y` (a name), side by side for each `color`.
+
+    Args:
+        interval: columns of its ends, or None. rows: order of the names. levels: dashed vertical lines by name.
+        step: pixels for each name. Others as in `curves`.
+    """
+    base = alt.Chart().encode(
+        y=alt.Y(f"{y}:N", title=None, sort=list(rows) if rows is not None else None, scale=alt.Scale(padding=0.3)),
+        color=alt.value(colors[0])
+        if color is None
+        else categories(table, color, order=order, colors=colors, title=legend),
+    )
+    if color:
+        base = base.encode(yOffset=alt.YOffset(f"{color}:N", sort=list(order) if order is not None else None))
+    shown = [alt.Tooltip(f"{name}:Q", format=form) for name in (mean, *(interval or ()))]
+    named = [name for name in (y, color, column, row) if name]
+    x = alt.X(f"{mean}:Q", title=x_title, scale=x_scale or alt.Undefined)
+    layers = [base.mark_point(size=70).encode(x=x, tooltip=[*named, *shown])]
+    if interval:
+        ends = base.mark_rule(strokeWidth=2).encode(x=alt.X(f"{interval[0]}:Q", title=x_title), x2=f"{interval[1]}:Q")
+        layers.insert(0, ends)
+    layers += level_lines(levels or {}, axis="x")
+    height = alt.Step(step)
+    return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
+
+
+def heat(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    value: str,
+    *,
+    value_title: str,
+    description: str,
+    x_title: str | None = None,
+    y_title: str | None = None,
+    columns: Sequence | None = None,
+    rows: Sequence | None = None,
+    domain: tuple[float, float] | None = None,
+    scheme: str = "viridis",
+    numbers: bool = False,
+    form: str = ".2f",
+    width: int = 260,
+    height: int = 260,
+    column: str | None = None,
+    row: str | None = None,
+    panels: Sequence | None = None,
+) -> alt.TopLevelMixin:
+    """A cell for each x and y, shaded by `value`; with `numbers` the value is written into it.
+
+    columns, rows: order of the cells. domain: of the shade. Others as in `curves`.
+    """
+    base = alt.Chart().encode(
+        x=alt.X(f"{x}:O", title=x_title, sort=list(columns) if columns is not None else alt.Undefined),
+        y=alt.Y(f"{y}:O", title=y_title, sort=list(rows) if rows is not None else alt.Undefined),
+    )
+    scale = alt.Scale(scheme=scheme, **({"domain": list(domain), "clamp": True} if domain else {}))
+    cells = base.mark_rect().encode(
+        color=alt.Color(f"{value}:Q", title=value_title, scale=scale, legend=alt.Legend(orient="bottom")),
+        tooltip=[x, y, alt.Tooltip(f"{value}:Q", title=value_title, format=form)],
+    )
+    layers = [cells]
+    if numbers:
+        low, high = domain or (table[value].min(), table[value].max())
+        # The schemes are dark at their low end.
+        ink = alt.condition(f"datum['{value}'] < {(low + high) / 2}", alt.value("white"), alt.value("black"))
+        layers.append(base.mark_text(fontSize=11).encode(text=alt.Text(f"{value}:Q", format=form), color=ink))
+    return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
+
+
+def categories(
+    table: pd.DataFrame,
+    name: str,
+    *,
+    order: Sequence | None = None,
+    colors: Sequence[str] = PALETTE,
+    title: str | None = None,
+    columns: int = 3,
+) -> alt.Color:
+    """A color for each value of a column of the table, with its legend below the chart."""
+    domain = list(order) if order is not None else list(dict.fromkeys(table[name].dropna()))
+    legend = alt.Legend(orient="bottom", columns=columns, symbolOpacity=1)
+    scale = alt.Scale(domain=domain, range=[colors[i % len(colors)] for i in range(len(domain))])
+    return alt.Color(f"{name}:N", title=title, sort=domain, scale=scale, legend=legend)
+
+
+def level_lines(levels: Mapping[str, float], axis: str = "y") -> list[alt.Chart]:
+    """Dashed lines across a chart, at values of one axis; their names stand in the tooltips."""
+    lines = []
+    for name, value in levels.items():
+        one = alt.Chart().transform_aggregate(n="count()")  # one line, not one for each row of the data
+        line = one.mark_rule(strokeWidth=1.2, strokeDash=DASHES).encode(tooltip=alt.value(f"{name}: {value:.2f}"))
+        lines.append(line.encode(x=alt.datum(value)) if axis == "x" else line.encode(y=alt.datum(value)))
+    return lines
+
+
+def panelled(
+    chart: alt.LayerChart,
+    column: str | None,
+    row: str | None,
+    panels: Sequence | None,
+    width: int,
+    height: int | alt.Step,
+    description: str,
+) -> alt.TopLevelMixin:
+    """The chart at this size, or one such panel for each value of `column` and `row`."""
+    chart = chart.properties(width=width, height=height)
+    if column is None and row is None:
+        return chart.properties(description=description)
+    sort = list(panels) if panels is not None else None
+    facets = {"column": alt.Column(f"{column}:N", title=None, sort=sort)} if column else {}
+    facets |= {"row": alt.Row(f"{row}:N", title=None)} if row else {}
+    return chart.facet(**facets).properties(description=description)

@@ -1,0 +1,1 @@
+"""Prompts of tasks and of task families."""

@@ -1,0 +1,1 @@
+"""How recorded results are kept, found and trusted."""

@@ -1,0 +1,133 @@
+"""What is recorded of a model on bijections comes back as it was computed, and a part of it computed again agrees."""
+
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from task_vectors.experiments import bijections
+from task_vectors.experiments.bijections import BOTH_WAYS, FORMS, PARTNERS, in_form, read_evaluation, verify
+from task_vectors.lm import pinned_weights
+from task_vectors.lm.models import BUNDLED, LanguageModel, load_model
+from task_vectors.lm.pinned_weights import weights_id
+from task_vectors.lm.task_vector import evaluate
+from task_vectors.records.store import Record, recorded
+from task_vectors.tasks.catalog import get_task
+from task_vectors.tasks.task import Task
+
+SIZES = {"n_demos": 4, "seeds": [0, 3], "n_prompts": 8, "n_selection": 4, "template": "Example:{x} → {y}"}
+
+
+@pytest.fixture
+def parameters(folder, tmp_path, monkeypatch):
+    """Those of a record of a tiny model, whose records go to a folder of their own."""
+    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
+    pinned_weights.loaded_model.cache_clear()
+    pinned_weights._folder_digest.cache_clear()
+    model = {"model": str(folder), "weights": weights_id(load_model(str(folder))), "dtype": "float32"}
+    return model | {"task": "present_to_gerund", "form": "X ↔ Y", **SIZES}
+
+
+def alter(record: Record, column: str, row: int, value: object) -> Record:
+    """The record with one entry of its answers changed, past its checksums."""
+    path = record.folder / "answers.csv"
+    table = record.table("answers")
+    table.loc[row, column] = value
+    table.to_csv(path, index=False, quoting=2, lineterminator="\n")
+    return record
+
+
+@pytest.mark.parametrize("form", ["X ↔ Y", "union"])
+def test_a_record_gives_the_evaluation_back(parameters, form):
+    record = recorded(BOTH_WAYS, **parameters | {"form": form})
+    lm = load_model(parameters["model"])
+    sizes = {name: SIZES[name] for name in ("n_prompts", "n_selection")}
+    expected = evaluate(lm, in_form("present_to_gerund", form), 4, [0, 3], **sizes)
+    found = read_evaluation(record)
+    pd.testing.assert_frame_equal(found.answers, expected.answers, check_exact=True)
+    assert found.layers == expected.layers
+    assert found.selection._fields == expected.selection._fields
+    assert all(torch.equal(a, b) for a, b in zip(found.selection, expected.selection, strict=True))
+
+
+def test_what_is_computed_again_agrees(parameters):
+    comparisons = verify(recorded(BOTH_WAYS, **parameters))
+    assert [item for item in comparisons if not item.agrees] == []
+    texts = [item for item in comparisons if "texts" in item.what]
+    assert [(item.recorded, item.computed) for item in texts] == [(4, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("column", ["icl", "vector"])
+def test_an_altered_text_is_found_out(parameters, column):
+    record = alter(recorded(BOTH_WAYS, **parameters), column, 2, "made up")
+    [wrong] = [item for item in verify(record) if not item.agrees]
+    assert wrong.what == f"{column}: texts that are the same"
+    assert (wrong.recorded, wrong.computed) == (4, 3)
+
+
+def test_an_altered_verdict_is_found_out(parameters):
+    record = recorded(BOTH_WAYS, **parameters)
+    was = record.table("answers")["vector_word"][1]
+    [wrong] = [item for item in verify(alter(record, "vector_word", 1, not was)) if not item.agrees]
+    assert wrong.what == "vector_word: share"
+
+
+def test_an_altered_sweep_is_found_out(parameters, monkeypatch):
+    record = recorded(BOTH_WAYS, **parameters)
+    selection = record.tensors("selection")
+    selection["log_prob"] = selection["log_prob"] * 1.01
+    monkeypatch.setattr(Record, "tensors", lambda self, name: selection)
+    [wrong] = [item for item in verify(record) if not item.agrees]
+    assert wrong.what.startswith("log-probability")
+
+
+def test_other_weights_under_the_same_name_are_refused(parameters):
+    with pytest.raises(ValueError, match="has the weights") as caught:
+        recorded(BOTH_WAYS, **parameters | {"weights": "0" * 64})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_are_named_by_their_content(folder, tiny_llama):
+    before = weights_id(load_model(str(folder)))
+    lm = load_model(str(folder))
+    next(lm.model.parameters()).data += 1
+    lm.model.save_pretrained(folder)
+    pinned_weights._folder_digest.cache_clear()
+    assert weights_id(lm) != before
+    bundled = LanguageModel("smollm2-135m", tiny_llama.model, tiny_llama.tokenizer)
+    assert weights_id(bundled) == BUNDLED["smollm2-135m"].sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "message"),
+    [
+        ("antonym", "X ⇒ Y", "unknown form 'X ⇒ Y': choose one of X → Y, Y → X, X ↔ Y, union"),
+        ("antonym", "union", "antonym has no partner for a union: choose one of to_upper, english_to_french"),
+    ],
+)
+def test_an_unknown_form_is_one_clear_error(parameters, name, form, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        recorded(BOTH_WAYS, **parameters | {"task": name, "form": form})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_answer_that_would_be_split_in_two_is_refused(parameters, monkeypatch):
+    odd = Task("odd", "test", tuple((f"n{i}", f"a\tb{i}") for i in range(30)))
+    monkeypatch.setattr(bijections, "in_form", lambda name, form: odd)
+    with pytest.raises(ValueError, match="an answer of the demonstrations holds"):
+        recorded(BOTH_WAYS, **parameters)
+
+
+def test_each_one_way_task_is_in_one_bijection_and_one_union():
+    one_way = {get_task(name).pairs for name in PARTNERS} | {get_task(name).inverse().pairs for name in PARTNERS}
+    halves = {form: [] for form in FORMS[2:]}
+    for name in PARTNERS:
+        for form, found in halves.items():
+            task = in_form(name, form)
+            for part in (0, 1):
+                found.append({pair for pair, p in zip(task.pairs, task.parts, strict=True) if p == part})
+    for found in halves.values():
+        for pairs in one_way:
+            # A union drops pairs whose query would not tell which task it belongs to.
+            assert sum(half <= set(pairs) and len(half) >= 0.7 * len(pairs) for half in found) == 1

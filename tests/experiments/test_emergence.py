@@ -1,0 +1,105 @@
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from task_vectors.experiments import emergence
+from task_vectors.experiments.emergence import EMERGENCE, trained
+from task_vectors.experiments.registry import get_experiment
+from task_vectors.records.store import Record, all_records, recorded
+from task_vectors.regression import training
+from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
+from task_vectors.regression.readings import balanced, by_class
+from task_vectors.regression.training import Recipe, predict
+
+RECIPE = Recipe(n_demos=4, n_layers=2, width=8, n_heads=2, steps=6, batch=8)
+TASKS = {
+    "sparse": SparseMixture(dim=4, rank=2, n_classes=2),
+    "families": FamilyMixture(dim=4, rank=2, families=("linear", "quadratic")),
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(emergence, "_folder", lambda **parameters: tmp_path / "training")
+    for name, value in {"PER_CLASS": 20, "STATES": 12, "REDRAWS": 2, "COMPONENTS": 3}.items():
+        monkeypatch.setattr(emergence, name, value)
+
+
+def record_of(mixture, recipe=RECIPE, **extent):
+    facts = {"seed": 0, "mixture": mixture, "task": asdict(TASKS[mixture]), "recipe": asdict(recipe), "every": 2}
+    return recorded(EMERGENCE, **facts, **extent)
+
+
+@pytest.mark.parametrize("mixture", TASKS)
+@pytest.mark.parametrize("architecture", ["gpt", "lstm"])
+def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture, tmp_path):
+    record = record_of(mixture, replace(RECIPE, architecture=architecture), pictures=True)
+    assert record.from_here
+    assert not list(tmp_path.glob("training*"))  # else it would not be computed again
+    for name in ("errors", "decodability", "probes"):
+        assert record.table(name).step.unique().tolist() == [0, 2, 4, 6], name
+    for name in ("distances", "patches"):
+        assert record.table(name).step.unique().tolist() == [0, 6], name
+    assert len(record.tensors("losses")["losses"]) == 6
+    assert {name: tuple(states.shape) for name, states in record.tensors("states").items()} == {
+        f"000000{step}": (24, 2, 3) for step in (0, 6)
+    }
+    comparisons = EMERGENCE.verify(record)
+    assert len(comparisons) == 4
+    assert all(comparison.agrees for comparison in comparisons)
+    [again] = all_records()
+    assert get_experiment(again.experiment) is EMERGENCE
+
+
+@pytest.mark.parametrize(
+    ("extent", "kept"), [({}, {"last"}), ({"tables_only": True}, set()), ({"pictures": True}, {"last", "states"})]
+)
+def test_what_a_record_keeps_beside_its_tables(extent, kept):
+    record = record_of("sparse", **extent)
+    names = {file.stem for file in record.folder.glob("*.safetensors")}
+    assert names == {"losses"} | kept
+    compared = EMERGENCE.verify(record)
+    assert len(compared) == 3 + ("last" in kept)
+    assert all(comparison.agrees for comparison in compared)
+
+
+def test_the_errors_are_those_of_the_recorded_model():
+    record = record_of("sparse")
+    test = balanced(TASKS["sparse"], 20, 5, emergence.TEST_SEED)
+    model = trained(record)
+    expected = by_class((predict(model, RECIPE.layout, test.x, test.y) - test.y).square(), test.classes)  # [K, n]
+    table = record.table("errors").query("step == 6").pivot(index="class", columns="demos", values="error")
+    assert np.allclose(table, expected, rtol=0.05)  # the model is kept in bfloat16
+    distances = record.table("distances").query("step == 6")
+    assert set(distances.learner) == {"least squares", "ridge", "LASSO", "oracle ridge", "Bayes"}
+    assert (distances.distance >= 0).all()
+
+
+def test_a_record_of_other_losses_does_not_verify(monkeypatch):
+    record = record_of("sparse")
+    losses = record.tensors("losses")["losses"]
+    tensors = Record.tensors
+    monkeypatch.setattr(
+        Record, "tensors", lambda self, name: {"losses": 1.01 * losses} if name == "losses" else tensors(self, name)
+    )
+    assert not any(comparison.agrees for comparison in EMERGENCE.verify(record)[:3])
+
+
+def test_an_interrupted_run_goes_on_from_its_snapshots(monkeypatch, tmp_path):
+    expected = record_of("sparse").tensors("losses")["losses"]
+    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "other records"))
+    real, steps = training.training_step, []
+
+    def interrupted(*args):
+        steps.append(args[-1])
+        if steps == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(training, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record_of("sparse")
+    assert (record_of("sparse").tensors("losses")["losses"] == expected).all()
+    assert steps == [0, 1, 2, 2, 3, 4, 5]
