@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from task_vectors.measures.statistics import Estimate, clustered_mean, mean_over_trainings, mean_over_units
+from task_vectors.measures.statistics import (
+    Estimate,
+    clustered_mean,
+    mean_over_groups,
+    mean_over_trainings,
+    mean_over_units,
+)
 
 
 def test_clustered_interval_is_as_wide_as_few_clusters_make_it():
@@ -89,3 +95,17 @@ def test_one_training_has_no_interval_and_neither_has_nothing():
     assert np.isnan(mean_over_trainings(np.arange(5.0)[None]).low)
     assert np.isnan(mean_over_trainings(np.zeros((3, 5))).high)
     assert mean_over_trainings(np.zeros((3, 5))).mean == 0
+
+
+def test_groups_are_drawn_with_all_of_their_tasks():
+    """Tasks that go along in every group add no certainty, and tasks that cancel in every group leave no doubt."""
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(1, 50))
+    many, cancelling = np.repeat(one, 6, axis=0), np.concatenate([one, 1 - one])
+    assert mean_over_groups(many) == pytest.approx(mean_over_groups(one))
+    half = one.std() / np.sqrt(50) * stats.norm.ppf(0.975)
+    assert mean_over_groups(one)[:3] == pytest.approx(
+        (one.mean(), one.mean() - half, one.mean() + half), abs=0.15 * half
+    )
+    assert mean_over_groups(cancelling)[:3] == pytest.approx([0.5] * 3)
+    assert np.isnan(mean_over_groups(one[:0]).mean)

@@ -99,3 +99,15 @@ def interval(value: float, drawn: list[float], level: float = 0.95) -> Estimate:
         return Estimate(value, np.nan, np.nan)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value, float(low), float(high))
+
+
+def mean_over_groups(values: np.ndarray, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Estimate:
+    """Mean of values [..., B], of B groups of prompts, with a bootstrap interval that draws groups.
+
+    All values of a group (its tasks, say) are drawn together: the interval is about these tasks alone. nan without values.
+    """
+    if not values.size:
+        return Estimate(np.nan, np.nan, np.nan)
+    rng, B = np.random.default_rng(seed), values.shape[-1]
+    drawn = [values[..., rng.integers(B, size=B)].mean() for _ in range(draws)]
+    return interval(float(values.mean()), drawn, level)
