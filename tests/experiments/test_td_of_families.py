@@ -11,7 +11,7 @@ from task_vectors.experiments.td_of_families import PREDICTION, votes
 from task_vectors.lm.tokens import answer_tokens, tokenize, up_to_answer
 from task_vectors.measures.decodability import task_decodability
 from task_vectors.measures.prompt_surface import surface_features, surface_votes
-from task_vectors.prompts.families import CONDITIONS, family_prompts
+from task_vectors.prompts.families import CONDITIONS, FamilyPrompts, family_prompts
 from task_vectors.records.store import Record, recorded
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 from task_vectors.tasks.families.catalog import get_family
@@ -138,6 +138,14 @@ def test_places_and_lengths():
     for features, query, demos in zip(surface_features("pos", prompts), prompts.queries, prompts.demos, strict=True):
         places = sorted(x.split(" ").index(y) for x, y in demos)
         assert features.tolist() == [*places, *sorted(len(x.split(" ")) for x, _ in demos), len(query.split(" "))]
+
+
+def test_a_no_break_space_is_part_of_a_word():
+    """As in "5 000" of a French treebank: the place of an answer is that among the words that the family counts."""
+    sentence = "Il a 5\xa0000 chats ici"
+    demos = (((sentence, "ici"),),)
+    prompts = FamilyPrompts(("",), ("",), (sentence,), demos, torch.tensor([0]), torch.tensor([0]))
+    assert surface_features("pos", prompts).tolist() == [[4, 5, 5]]
 
 
 def test_surface_votes_never_hear_their_own_group():

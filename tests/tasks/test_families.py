@@ -226,6 +226,21 @@ def test_a_word_that_holds_a_space_excludes_its_sentence(treebank):
     assert sum(everything(family, part) for part in PARTS) == 99
 
 
+def withheld(sentence: str) -> str:
+    return " ".join("_/" + word.rsplit("/", maxsplit=1)[1] for word in sentence.split(" "))
+
+
+def test_sentences_whose_forms_are_withheld_are_left_out_and_counted(treebank, capsys):
+    family = treebank(conllu(*complete_sentences(100), *[withheld(COMPLETE)] * 30))
+    assert sum(everything(family, part) for part in PARTS) == 100
+    assert "30 of 130 sentences are left out" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(treebank):
+    text = conllu(*complete_sentences(100)).partition("\n")[2]  # begins with a word's line
+    assert treebank(b"\xef\xbb\xbf" + text.encode()).inputs(9, 0) == treebank(text).inputs(9, 0)
+
+
 def everything(family: TaskFamily, part: str) -> int:
     """How many inputs a part has, as the refusal of too many says."""
     with pytest.raises(ValueError, match=rf"the part '{part}' .* has \d+ inputs, too few for 99999$") as error:
@@ -251,6 +266,7 @@ def everything(family: TaskFamily, part: str) -> int:
             conllu(*COMPLETE.split(" ")[:2], COMPLETE.split("often/ADV ")[1]),
             "bank.conllu has no sentence of at most 40",
         ),
+        (conllu(withheld(COMPLETE)), "forms are withheld in .*bank.conllu"),
         (conllu(COMPLETE + " and/CCONJ" * 32), "bank.conllu has no sentence of at most 40 words that holds all six"),
     ],
 )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from task_vectors.kernels.knn_vote import knn_vote
 from task_vectors.prompts.families import FamilyPrompts
+from task_vectors.tasks.families.family import words
 
 FOLDS = 5
 
@@ -30,9 +31,9 @@ def surface_features(family: str, prompts: FamilyPrompts) -> Tensor:
         return torch.tensor(counts, dtype=torch.float32).sort(1).values  # [N, n_demos]
     rows = []
     for query, demos in zip(prompts.queries, prompts.demos, strict=True):
-        places = sorted(x.split().index(y) for x, y in demos)
-        lengths = sorted(len(x.split()) for x, _ in demos)
-        rows.append([*places, *lengths, len(query.split())])
+        places = sorted(words(x).index(y) for x, y in demos)
+        lengths = sorted(len(words(x)) for x, _ in demos)
+        rows.append([*places, *lengths, len(words(query))])
     return torch.tensor(rows, dtype=torch.float32)  # [N, 2 n_demos + 1]
 
 

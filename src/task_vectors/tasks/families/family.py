@@ -13,6 +13,11 @@ PARTS = {"train": 0.4, "demonstrations": 0.25, "selection": 0.1, "test": 0.25}
 _ENDS = list(accumulate(PARTS.values()))[:-1]
 
 
+def words(sentence: str) -> list[str]:
+    """A sentence's words: what stands between single spaces. A no-break space is part of a word ("5 000")."""
+    return sentence.split(" ")
+
+
 class TaskFamily(ABC):
     """Six tasks on the same inputs, and Null, whose answers are random (Han et al. 2025).
 

@@ -5,6 +5,7 @@ owns. Tags are those of Universal Dependencies: "she" and the "who" of a relativ
 auxiliary and not a verb, and the "to" of "to carry" is no preposition.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,12 +15,13 @@ import conllu as conllu_format
 
 from task_vectors.paths import project_root
 from task_vectors.tasks.families import grammar
-from task_vectors.tasks.families.family import NULL, TaskFamily
+from task_vectors.tasks.families.family import NULL, TaskFamily, words
 from task_vectors.tasks.families.grammar import OTHER, TAGS, Tagged
 
 UPOS = dict(zip(("NOUN", "ADJ", "VERB", "ADV", "ADP", "PRON"), TAGS, strict=True))
 COLUMNS = conllu_format.parser.DEFAULT_FIELDS  # the ten of a CoNLL-U file
 MOST_WORDS = 40  # in a sentence of a treebank, a punctuation mark counted as one
+WITHHELD = "_"  # in place of each form, where a treebank's license keeps its text back
 
 
 class PosTagging(TaskFamily):
@@ -40,7 +42,7 @@ class PosTagging(TaskFamily):
         return f"pos_tagging({self.source})"
 
     def tags(self, x: str) -> tuple[str, ...]:
-        """The tag of each word of an input, in the order of x.split(" "): one of the six, or "Other".
+        """The tag of each of the `words` of an input, in their order: one of the six, or "Other".
 
         Raises:
             ValueError: x was not drawn with `inputs` or `sample` of this family.
@@ -52,18 +54,18 @@ class PosTagging(TaskFamily):
     def _candidates(self, rng: Random) -> Iterator[str]:
         drawn = set()
         for sentence in self._sentences(rng):
-            words, tags = zip(*sentence, strict=True)
-            x = " ".join(words)
+            forms, tags = zip(*sentence, strict=True)
+            x = " ".join(forms)
             if x not in drawn:
                 drawn.add(x)
                 self._tags.setdefault(x, tags)
                 yield x
 
     def _solve(self, task: str, x: str) -> str:
-        return x.split(" ")[self.tags(x).index(task)]
+        return words(x)[self.tags(x).index(task)]
 
     def _random_answer(self, x: str, rng: Random) -> str:
-        return rng.choices([word for word in x.split(" ") if any(letter.isalnum() for letter in word)])[0]
+        return rng.choices([word for word in words(x) if any(letter.isalnum() for letter in word)])[0]
 
 
 def pos_tagging(conllu: str | Path | None = None) -> PosTagging:
@@ -73,10 +75,12 @@ def pos_tagging(conllu: str | Path | None = None) -> PosTagging:
 
     Args:
         conllu: a treebank in CoNLL-U format with universal tags (UPOS). Its sentences that hold all six tags and have
-            at most 40 words are kept; a word that holds a space excludes its sentence.
+            at most 40 words are kept; a word that holds a space excludes its sentence, and so do forms that are
+            withheld ("_" in place of every word).
 
     Raises:
-        ValueError: the file is missing, is no CoNLL-U file, lacks one of the six tags, or no sentence is left.
+        ValueError: the file is missing, is no CoNLL-U file, withholds its forms, lacks one of the six tags, or no
+            sentence is left.
     """
     return _from_grammar() if conllu is None else _from_treebank(conllu, source=repr(str(conllu)))
 
@@ -105,7 +109,14 @@ def _from_treebank(path: str | Path, source: str) -> PosTagging:
 
 def read_treebank(path: str | Path) -> list[Tagged]:
     """The distinct sentences of a CoNLL-U file that serve all six tasks; see `pos_tagging`."""
-    sentences = _parse(Path(path))
+    parsed = _parse(Path(path))
+    sentences = [sentence for sentence in parsed if {word for word, _ in sentence} != {WITHHELD}]
+    if not sentences:
+        raise ValueError(f"forms are withheld in {path}: each of its words is {WITHHELD!r}; get the whole treebank")
+    if masked := len(parsed) - len(sentences):
+        print(
+            f"{path}: {masked} of {len(parsed)} sentences are left out, since their forms are withheld", file=sys.stderr
+        )
     seen = {tag for sentence in sentences for _, tag in sentence}
     if missing := [f"{upos} ({tag})" for upos, tag in UPOS.items() if tag not in seen]:
         raise ValueError(f"{path} has no word with the tag {', '.join(missing)}: choose a treebank with all six tags")
@@ -125,7 +136,7 @@ def _parse(path: Path) -> list[Tagged]:
     if not path.is_file():
         raise ValueError(f"{path} is missing: give the path of a treebank in CoNLL-U format")
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             sentences = [_words(tokens) for tokens in conllu_format.parse_incr(file)]
     except (conllu_format.exceptions.ParseException, ValueError) as error:
         reason = str(error).splitlines()[0]
