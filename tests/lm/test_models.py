@@ -9,8 +9,8 @@ import gguf
 import pytest
 import safetensors.torch
 import torch
-from tiny_models import CONFIGS, tiny_model
-from transformers import PreTrainedTokenizerFast
+from tiny_models import CONFIGS, SHAPE, byte_tokenizer, tiny_model
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from task_vectors.lm import models
 from task_vectors.lm.models import BUNDLED, Bundled, ModelError, load_model
@@ -18,9 +18,9 @@ from task_vectors.lm.models import BUNDLED, Bundled, ModelError, load_model
 FILE = "data/model.gguf"
 
 
-def set_architecture(folder: Path, model_type: str) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+def edit_config(folder: Path, change: dict) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
@@ -76,7 +76,7 @@ def test_auto_takes_a_gpu_only_where_there_is_one(folder):
 
 
 def test_architecture_that_is_not_in_the_table(folder, refusal):
-    set_architecture(folder, "bloom")
+    edit_config(folder, {"model_type": "bloom"})
     message = refusal(str(folder))
     assert "'bloom'" in message
     assert "add it to LAYER_PATHS in task_vectors/models.py" in message
@@ -84,7 +84,7 @@ def test_architecture_that_is_not_in_the_table(folder, refusal):
 
 
 def test_architecture_that_transformers_does_not_know(folder, refusal):
-    set_architecture(folder, "brand_new")
+    edit_config(folder, {"model_type": "brand_new"})
     assert "`brand_new`" in refusal(str(folder))
 
 
@@ -129,9 +129,36 @@ def test_missing_weights_are_not_made_up(folder, refusal):
     assert "model.layers.1.mlp.up_proj.weight" in message
 
 
+@pytest.mark.parametrize("change", [{"attention_bias": False, "mlp_bias": False}, {"num_hidden_layers": 2}])
+def test_weights_that_the_configuration_has_no_place_for(tmp_path, refusal, change):
+    config = LlamaConfig(vocab_size=258, **SHAPE, attention_bias=True, mlp_bias=True)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    assert load_model(str(tmp_path), device="cpu").n_layers == 3
+    edit_config(tmp_path, change)
+    message = refusal(str(tmp_path), device="cpu")
+    assert "weights that its config.json has no place for" in message
+
+
+def test_buffers_that_older_files_hold_are_no_weights(folder):
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert load_model(str(folder), device="cpu").n_layers == 3
+
+
+def test_a_models_own_code_is_neither_run_nor_offered(folder, refusal, monkeypatch):
+    """transformers would ask on stdin, and run it on a yes."""
+    (folder / "mine.py").write_text("raise SystemExit('this ran')")
+    edit_config(
+        folder, {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine", "AutoModelForCausalLM": "mine.M"}}
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    refusal(str(folder), device="cpu")
+
+
 def test_weights_of_another_shape(folder, refusal):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
+    edit_config(folder, {"intermediate_size": 64})
     assert repr(str(folder)) in refusal(str(folder))
 
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ LAYER_PATHS = {
     "qwen2": "model.layers",
     "qwen3": "model.layers",
 }
+# Buffers that older versions of transformers saved beside the weights, and compute themselves by now.
+HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)$")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -135,12 +138,14 @@ def load_model(
     else:
         source = name
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        # A model folder is data: none of its own code runs, nor is anybody asked whether it may.
+        plain = {"revision": revision, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(source, **plain)
         layer_path(config.model_type, name)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, **plain)
         model, report = AutoModelForCausalLM.from_pretrained(
             source,
-            revision=revision,
+            **plain,
             dtype=DTYPES[dtype],
             device_map=device,
             use_safetensors=True,
@@ -154,6 +159,11 @@ def load_model(
         raise ModelError(
             f"{name} lacks {len(report['missing_keys'])} weights, among them {min(report['missing_keys'])}: "
             "its files are incomplete or belong to another architecture, fetch or save it again"
+        )
+    if unread := [key for key in report["unexpected_keys"] if not HARMLESS.search(key)]:  # dropped without a word
+        raise ModelError(
+            f"{name} has {len(unread)} weights that its config.json has no place for, among them {min(unread)}: "
+            "weights and config.json belong to different models, fetch or save them again"
         )
     return LanguageModel(name, model.eval(), tokenizer)
 
