@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "prediction": "task_vectors.experiments.td_of_families:PREDICTION",
     "pretraining": "task_vectors.experiments.pretraining:PRETRAINING",
     "token_dropout": "task_vectors.experiments.token_dropout:TOKEN_DROPOUT",
+    "tuned_state": "task_vectors.experiments.tuned_state:TUNED_STATE",
     "untrained": "task_vectors.experiments.band_tuning:UNTRAINED",
 }
 
