@@ -55,19 +55,35 @@ def outcomes(B=40, seed=0):
 def test_units_are_what_is_drawn():
     named, right = outcomes()
     same = np.repeat(named[..., :1], 40, -1), np.repeat(right[..., :1], 40, -1)  # groups do not differ
-    assert {draw.r2 for draw in resampled(*same, "prompts", 20)} == {relation(same[0].mean(-1), same[1].mean(-1)).r2}
+    assert set(resampled(*same, "prompts", 20).r2) == {relation(same[0].mean(-1), same[1].mean(-1)).r2}
     one_task = np.repeat(named[:, :1], 6, 1), np.repeat(right[:, :1], 6, 1)  # tasks do not differ
     expected = relation(one_task[0].mean(-1), one_task[1].mean(-1)).r2
-    assert [draw.r2 for draw in resampled(*one_task, "tasks", 20)] == pytest.approx([expected] * 20)
+    assert resampled(*one_task, "tasks", 20).r2 == pytest.approx([expected] * 20)
     for units in ("prompts", "tasks", "both"):
-        assert len({draw.r2 for draw in resampled(named, right, units, 50)}) > 25
+        assert len(set(resampled(named, right, units, 50).r2)) > 25
+
+
+def test_samples_together_are_as_samples_one_by_one():
+    td, accuracy = np.random.default_rng(0).random((2, 5, 3, 6))
+    td[1] = 0.5  # does not vary
+    together = relation(td, accuracy)
+    for draw in range(5):
+        for values, one in zip(together, relation(td[draw], accuracy[draw]), strict=True):
+            assert values[draw] == pytest.approx(one, nan_ok=True)
+
+
+def test_the_mean_rank_leaves_out_what_has_none():
+    td = np.array([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2], [0.5, 0.5, 0.5]])
+    found = relation(td, np.array([[0.1, 0.2, 0.3]] * 3))
+    assert found.mean_rank == pytest.approx((1 + 0.5) / 2)
+    assert np.isnan(relation(td[2:], td[:1]).mean_rank)
 
 
 def test_groups_are_drawn_for_all_tasks_together():
     """A group that is right in all tasks or in none leaves the tasks equal in every draw."""
     right = np.repeat(np.arange(10)[None, None] % 2 == 0, 3, 1)  # [1, 3, 10]
     named = outcomes(10)[0][:1, :3]
-    assert all(np.isnan(draw.r2) for draw in resampled(named, right, "prompts", 30))
+    assert np.isnan(resampled(named, right, "prompts", 30).r2).all()
 
 
 def test_interval():

@@ -104,7 +104,8 @@ def interval(value: float, drawn: list[float], level: float = 0.95) -> Estimate:
 def mean_over_groups(values: np.ndarray, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Estimate:
     """Mean of values [..., B], of B groups of prompts, with a bootstrap interval that draws groups.
 
-    All values of a group (its tasks, say) are drawn together: the interval is about these tasks alone. nan without values.
+    All values of a group (its tasks, say) are drawn together: the interval is about these tasks alone. Without values,
+    nan.
     """
     if not values.size:
         return Estimate(np.nan, np.nan, np.nan)

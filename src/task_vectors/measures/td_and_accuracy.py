@@ -15,28 +15,39 @@ UNITS = ("prompts", "tasks", "both")
 
 
 class Relation(NamedTuple):
-    """Statistics of S numbers of demonstrations and K tasks; nan where one of the two does not vary."""
+    """Statistics of S numbers of demonstrations and K tasks; nan where one of the two does not vary.
 
-    r2: float  # share of the accuracy's variance that a line through all S · K points explains
-    slope: float  # of that line
-    rank: float  # Spearman's correlation over all points
+    Those of D bootstrap samples together have a first axis D.
+    """
+
+    r2: np.ndarray  # share of the accuracy's variance that a line through all S · K points explains
+    slope: np.ndarray  # of that line
+    rank: np.ndarray  # Spearman's correlation over all points
     within_demos: np.ndarray  # [S] Spearman's correlation over the K tasks at each number of demonstrations
     within_task: np.ndarray  # [K] slope of accuracy over decodability in each task
 
+    @property
+    def mean_rank(self) -> np.ndarray:
+        """Mean of within_demos over the numbers of demonstrations that have one."""
+        known = ~np.isnan(self.within_demos)
+        with np.errstate(invalid="ignore"):  # none has one: nan
+            return np.where(known, self.within_demos, 0).sum(-1) / known.sum(-1)
+
 
 def relation(td: np.ndarray, accuracy: np.ndarray) -> Relation:
-    """Relation of decodabilities and accuracies, [S, K] each."""
+    """Relation of decodabilities and accuracies, [S, K] each, or [D, S, K]."""
+    pooled = [values.reshape(*values.shape[:-2], -1) for values in (td, accuracy)]
     return Relation(
-        _correlation(td.ravel(), accuracy.ravel()) ** 2,
-        _slope(td.ravel(), accuracy.ravel()),
-        _correlation(stats.rankdata(td), stats.rankdata(accuracy)),
-        np.array([_correlation(*map(stats.rankdata, row)) for row in zip(td, accuracy, strict=True)]),
-        np.array([_slope(*column) for column in zip(td.T, accuracy.T, strict=True)]),
+        _correlation(*pooled) ** 2,
+        _slope(*pooled),
+        _correlation(*(stats.rankdata(values, axis=-1) for values in pooled)),
+        _correlation(*(stats.rankdata(values, axis=-1) for values in (td, accuracy))),
+        _slope(np.swapaxes(td, -1, -2), np.swapaxes(accuracy, -1, -2)),
     )
 
 
-def resampled(named: np.ndarray, right: np.ndarray, units: str, draws: int = DRAWS, seed: int = 0) -> list[Relation]:
-    """Relations of bootstrap samples of `named` and `right`, [S, K, B] of bool each.
+def resampled(named: np.ndarray, right: np.ndarray, units: str, draws: int = DRAWS, seed: int = 0) -> Relation:
+    """Relation of each of D bootstrap samples of `named` and `right`, [S, K, B] of bool each.
 
     units: "prompts" draws the B groups anew (all tasks of a group together), "tasks" the K tasks, "both" both.
     """
@@ -47,8 +58,9 @@ def resampled(named: np.ndarray, right: np.ndarray, units: str, draws: int = DRA
     for _ in range(draws):
         tasks = rng.integers(K, size=K) if units != "prompts" else np.arange(K)
         groups = rng.integers(B, size=B) if units != "tasks" else np.arange(B)
-        found.append(relation(*(values[:, tasks][:, :, groups].mean(-1) for values in (named, right))))
-    return found
+        found.append([values[:, tasks][:, :, groups].mean(-1) for values in (named, right)])
+    td, accuracy = np.stack(found, 1)  # [D, S, K] each
+    return relation(td, accuracy)
 
 
 def slope_of_gains(td: np.ndarray, accuracy: np.ndarray) -> float:
@@ -56,7 +68,7 @@ def slope_of_gains(td: np.ndarray, accuracy: np.ndarray) -> float:
 
     What a task gains in all bands, and a band in all tasks, is taken out: it needs no encoding to be so.
     """
-    return _slope(*(_without_means(gains).ravel() for gains in (td, accuracy)))
+    return float(_slope(*(_without_means(gains).ravel() for gains in (td, accuracy))))
 
 
 def resampled_slopes(td: np.ndarray, accuracy: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[float]:
@@ -73,12 +85,17 @@ def _without_means(gains: np.ndarray) -> np.ndarray:
     return gains - gains.mean((0, 1), keepdims=True) - gains.mean((1, 2), keepdims=True) + gains.mean()
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's, or nan where one of the two does not vary."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return np.nan
-    return float(np.corrcoef(np.ravel(x), np.ravel(y))[0, 1])
+def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's along the last axis, or nan where one of the two does not vary."""
+    varies = (np.ptp(x, -1) > 0) & (np.ptp(y, -1) > 0)
+    x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
+    with np.errstate(invalid="ignore"):
+        return np.where(varies, (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1)), np.nan)
 
 
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    return np.nan if np.ptp(x) < 1e-12 else float(np.polyfit(x, y, 1)[0])
+def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of the least-squares line along the last axis, or nan where x does not vary."""
+    varies = np.ptp(x, -1) > 1e-12
+    x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(varies, (x * y).sum(-1) / (x * x).sum(-1), np.nan)
