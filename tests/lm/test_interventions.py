@@ -134,6 +134,21 @@ def test_inject_leaves_the_steps_of_generate_alone(tiny, vectors):
     assert text.split("\n")[0].strip(" ").startswith(expected.texts[0])
 
 
+@pytest.mark.parametrize("position", [-1, 3])
+def test_generate_writes_the_same_with_and_without_a_cache(tiny, vectors, position):
+    ids = torch.tensor([tokenize(tiny, TEXTS[:1])[0]])
+    settings = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    with inject(tiny, vectors[:1, 1], 1, position):
+        cached, plain = (tiny.model.generate(ids, use_cache=use, **settings) for use in (True, False))
+        assert torch.equal(cached, plain)
+        # A prompt of its own, though it begins like the one before: the place is again that of its last token.
+        longer = torch.cat([ids, ids], 1)
+        with torch.no_grad():
+            after = tiny.model(longer, use_cache=False).logits[:, -1]
+    with torch.no_grad(), inject(tiny, vectors[:1, 1], 1, position):
+        torch.testing.assert_close(tiny.model(longer, use_cache=False).logits[:, -1], after)
+
+
 def test_a_hook_that_never_fires_raises(tiny):
     with pytest.raises(RuntimeError, match="never fired"), layer_edits(tiny, {0: lambda hidden: None}):
         pass

@@ -37,9 +37,10 @@ class Continuation(NamedTuple):
 
 @contextmanager
 def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tensor = -1) -> Iterator[None]:
-    """While inside, every forward runs with the states after `layer` replaced at `positions`.
+    """While inside, every forward runs with the states after `layer` replaced at `positions` of its prompt.
 
-    A forward that goes on from a KV cache (the later steps of generate) is not touched: its prompt was, in the first.
+    What `generate` adds to a prompt is not touched: with a KV cache its later forwards go on from the prompt's, and
+    without one, where each reads the prompt again and one token more, positions stay those of the prompt.
 
     Args:
         vectors: [B, d] for one position a prompt, or [B, P, d] for P positions.
@@ -53,12 +54,18 @@ def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tens
         raise ValueError(
             f"positions {list(columns.shape)} do not name one column for each of vectors {list(vectors.shape)}"
         )
-    continues = False
+    read, width, continues = None, 0, False  # what the last forward read, columns of its prompt, does it use a cache?
 
-    def note_cache(_module, _args, kwargs):
-        nonlocal continues
+    def note(_module, args: tuple, kwargs: dict) -> None:
+        nonlocal read, width, continues
         cache = kwargs.get("past_key_values")
         continues = cache is not None and cache.get_seq_length() > 0
+        given = next(
+            value for value in (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if value is not None
+        )
+        if read is None or not _goes_on(given, read):
+            width = given.shape[1]
+        read = given
 
     def edit(hidden: Tensor) -> Tensor | None:
         if continues:
@@ -67,15 +74,21 @@ def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tens
             raise ValueError(f"the forward has {hidden.shape[0]} prompts, but there are vectors for {len(vectors)}")
         hidden = hidden.clone()
         rows = torch.arange(len(vectors), device=hidden.device)[:, None]  # [B, 1]
-        hidden[rows, columns.to(hidden.device)] = vectors.to(hidden)
+        at = columns.to(hidden.device)
+        hidden[rows, torch.where(at < 0, at + width, at)] = vectors.to(hidden)
         return hidden
 
-    handle = lm.model.base_model.register_forward_pre_hook(note_cache, with_kwargs=True)
+    handle = lm.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
     try:
         with layer_edits(lm, {layer: edit}):
             yield
     finally:
         handle.remove()
+
+
+def _goes_on(now: Tensor, before: Tensor) -> bool:
+    """Is a batch of ids [B, T] or states [B, T, d] the one before with one more token, as generate's next?"""
+    return now.shape[:2] == (len(before), before.shape[1] + 1) and torch.equal(now[:, :-1], before)
 
 
 @torch.no_grad()
