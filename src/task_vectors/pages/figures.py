@@ -1,4 +1,4 @@
-"""The few figures that the book uses again and again: curves, dots with intervals, heat maps; each with its levels.
+"""The few figures that the book uses again and again: curves, points, dots with intervals, heat maps; with levels.
 
 A table in, an Altair chart out; whatever else a figure needs is added to that chart. `description` is the alt text.
 """
@@ -32,7 +32,7 @@ def curves(
     x_scale: alt.Scale | None = None,
     y_scale: alt.Scale | None = None,
     levels: Mapping[str, float] | None = None,
-    marks: Mapping[str, float] | None = None,
+    marks: Mapping[str, float] | str | None = None,
     form: str = ".2f",
     width: int = 460,
     height: int = 260,
@@ -44,7 +44,8 @@ def curves(
 
     Args:
         order: of the colors. legend: its title. band: columns (low, high) of an interval around each line.
-        levels: dashed horizontal lines by name, marks: vertical ones. form: of the numbers in the tooltips.
+        levels: dashed horizontal lines by name, marks: vertical ones, or a column that holds each panel's own one.
+        form: of the numbers in the tooltips.
         column, row: columns of the table that make panels, `panels` their order along `column`.
     """
     alone = color is None
@@ -66,8 +67,63 @@ def curves(
     )
     if not alone:
         line = line.encode(opacity=alt.condition(pick, alt.value(1), alt.value(FADED))).add_params(pick)
-    layers += [line, *level_lines(levels or {}), *level_lines(marks or {}, axis="x")]
+    layers += [line, *level_lines(levels or {})]
+    layers += [_own_mark(marks)] if isinstance(marks, str) else level_lines(marks or {}, axis="x")
     return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
+
+
+def points(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    color: str,
+    *,
+    x_title: str,
+    y_title: str,
+    description: str,
+    order: Sequence | None = None,
+    colors: Sequence[str] = PALETTE,
+    legend_columns: int = 3,
+    shape: str | None = None,
+    shape_title: str | None = None,
+    fit: bool = False,
+    ticks: bool = True,
+    x_scale: alt.Scale | None = None,
+    y_scale: alt.Scale | None = None,
+    size: int = 60,
+    width: int = 460,
+    height: int = 260,
+    column: str | None = None,
+    column_title: str | None = None,
+    panels: Sequence | None = None,
+) -> alt.TopLevelMixin:
+    """A point for each row of the table, in the color of its group (click the legend to pick one).
+
+    Args:
+        shape: a column that gives the form of a point. fit: the least-squares line through each panel's points.
+        ticks: numbers on the axes; without them only neighborhoods mean something. Others as in `curves`.
+    """
+    pick = alt.selection_point(fields=[color], bind="legend")
+    axis = alt.Undefined if ticks else alt.Axis(ticks=False, labels=False)
+    base = alt.Chart().encode(
+        x=alt.X(f"{x}:Q", title=x_title, scale=x_scale or alt.Undefined, axis=axis),
+        y=alt.Y(f"{y}:Q", title=y_title, scale=y_scale or alt.Undefined, axis=axis),
+    )
+    numbers = [alt.Tooltip(f"{name}:Q", format=".2f") for name in (x, y)] if ticks else []
+    marks = base.mark_point(size=size).encode(
+        color=categories(table, color, order=order, colors=colors, columns=legend_columns),
+        opacity=alt.condition(pick, alt.value(0.85), alt.value(FADED)),
+        tooltip=[*(name for name in (color, shape, column) if name), *numbers],
+    )
+    if shape:
+        ink = {"symbolFillColor": "currentColor", "symbolStrokeColor": "currentColor"}
+        legend = alt.Legend(orient="bottom", **ink)
+        marks = marks.encode(shape=alt.Shape(f"{shape}:N", title=shape_title, legend=legend))
+    layers = [marks.add_params(pick)]
+    if fit:
+        line = base.transform_regression(x, y).mark_line(color="currentColor", strokeWidth=1.5, clip=True)
+        layers.insert(0, line)
+    return panelled(alt.layer(*layers, data=table), column, None, panels, width, height, description, column_title)
 
 
 def dots(
@@ -188,6 +244,12 @@ def level_lines(levels: Mapping[str, float], axis: str = "y") -> list[alt.Chart]
     return lines
 
 
+def _own_mark(column: str) -> alt.Chart:
+    """A dashed vertical line at each panel's own value, the same in all of its rows."""
+    one = alt.Chart().transform_aggregate(at=f"mean({column})")
+    return one.mark_rule(strokeWidth=1.2, strokeDash=DASHES).encode(x="at:Q", tooltip=alt.Tooltip("at:Q", title=column))
+
+
 def panelled(
     chart: alt.LayerChart,
     column: str | None,
@@ -196,12 +258,13 @@ def panelled(
     width: int,
     height: int | alt.Step,
     description: str,
+    column_title: str | None = None,
 ) -> alt.TopLevelMixin:
     """The chart at this size, or one such panel for each value of `column` and `row`."""
     chart = chart.properties(width=width, height=height)
     if column is None and row is None:
         return chart.properties(description=description)
     sort = list(panels) if panels is not None else None
-    facets = {"column": alt.Column(f"{column}:N", title=None, sort=sort)} if column else {}
+    facets = {"column": alt.Column(f"{column}:N", title=column_title, sort=sort)} if column else {}
     facets |= {"row": alt.Row(f"{row}:N", title=None)} if row else {}
     return chart.facet(**facets).properties(description=description)

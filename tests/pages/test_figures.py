@@ -1,0 +1,42 @@
+"""Figures draw what they are asked for, panel by panel."""
+
+import re
+
+import pandas as pd
+import vl_convert
+
+from task_vectors.pages.figures import curves, points
+
+TABLE = pd.DataFrame(
+    [
+        {
+            "layer": layer,
+            "td": layer / 4 if model == "a" else 1 - layer / 4,
+            "model": model,
+            "shots": shots,
+            "chosen": at,
+        }
+        for layer in range(5)
+        for model, at in (("a", 1), ("b", 3))
+        for shots in (1, 2)
+    ]
+)
+TITLES = {"x_title": "Layer", "y_title": "TD", "description": "TD by layer."}
+
+
+def lines(chart, stroke):
+    """The lines of the drawn chart whose element has this attribute, panel after panel."""
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    return [element for element in re.findall(r"<(?:line|path)[^>]*>", svg) if stroke in element]
+
+
+def test_a_column_marks_each_panel_at_its_own_place():
+    chart = curves(TABLE, "layer", "td", "shots", marks="chosen", column="model", width=100, height=50, **TITLES)
+    at = [re.search(r"translate\(([\d.]+),", line)[1] for line in lines(chart, 'stroke-dasharray="4,4"')]
+    assert at == ["25", "75"]  # layers 1 and 3 of 0 to 4
+
+
+def test_a_line_is_fitted_in_each_panel():
+    chart = points(TABLE, "layer", "td", "shots", fit=True, column="model", width=100, height=50, **TITLES)
+    fitted = [re.search(r' d="([^"]+)"', line)[1] for line in lines(chart, 'stroke="currentColor" stroke-width="1.5"')]
+    assert fitted == ["M0,50L100,0", "M0,0L100,50"]  # rises from 0 to 1 in the first panel, falls in the second
