@@ -1,0 +1,56 @@
+"""Does it help if the answer stands in the prompt? A bijection's prompts with the mate of their query put among the
+demonstrations, which sampling by pair never does."""
+
+import pandas as pd
+
+from task_vectors.experiments.bijections import QUERIES_PER_PREFIX, in_form
+from task_vectors.lm.interventions import continue_greedily
+from task_vectors.lm.pinned_weights import checked_model
+from task_vectors.prompts.few_shot import few_shot_prompts, render
+from task_vectors.records.store import Comparison, Experiment, Record
+
+EVERY = 2  # Each prompt has demonstrations of its own here, so it costs more: every second one.
+ROOM = 6  # tokens for an answer
+CHECK_PROMPTS = 4
+
+
+def run(
+    *, model: str, weights: str, dtype: str, task: str, n_demos: int, n_prompts: int, seed: int, template: str
+) -> dict[str, object]:
+    """ICL on every second test prompt of the bijection of `task`, its first demonstration exchanged for the mate.
+
+    The prompts are those of the experiment "bijections" with the same parameters. Table "answers": prompt (its number
+    there), query, answer, icl (the text) and icl_right.
+    """
+    asked = _prompts(task, n_demos, n_prompts, seed, template)
+    texts = continue_greedily(checked_model(model, weights, dtype), asked.text.tolist(), max_tokens=ROOM).texts
+    answers = asked.drop(columns="text").assign(icl=texts)
+    return {"answers": answers.assign(icl_right=answers.icl == answers.answer)}
+
+
+def verify(record: Record) -> list[Comparison]:
+    """The texts of the first CHECK_PROMPTS prompts."""
+    facts, before = record.parameters, record.table("answers").iloc[:CHECK_PROMPTS]
+    lm = checked_model(facts["model"], facts["weights"], facts["dtype"])
+    sizes = [facts[name] for name in ("task", "n_demos", "n_prompts", "seed", "template")]
+    asked = _prompts(*sizes).iloc[:CHECK_PROMPTS]
+    again = continue_greedily(lm, asked.text.tolist(), max_tokens=ROOM).texts
+    share = (asked.answer == again).mean()
+    return [
+        Comparison("texts that are the same", len(before), (before.icl == again).sum(), 0),
+        Comparison("share of right answers", before.icl_right.mean(), share, 0),
+    ]
+
+
+def _prompts(task: str, n_demos: int, n_prompts: int, seed: int, template: str) -> pd.DataFrame:
+    """Prompt, query, answer and text of every second prompt, the mate in place of its first demonstration."""
+    settings = {"template": template, "queries_per_prefix": QUERIES_PER_PREFIX}
+    prompts = few_shot_prompts(in_form(task, "X ↔ Y"), n_demos, n_prompts, seed, **settings)
+    rows = [
+        (i, query, answer, render(template, ((answer, query), *demos[1:]), query))
+        for i, (query, answer, demos) in enumerate(zip(prompts.queries, prompts.answers, prompts.demos, strict=True))
+    ]
+    return pd.DataFrame(rows[::EVERY], columns=["prompt", "query", "answer", "text"])
+
+
+MATE_IN_PROMPT = Experiment("mate_in_prompt", 1, run, verify)
