@@ -6,10 +6,15 @@ from task_vectors.records.store import Experiment, Record, RecordError, source_d
 
 EXPERIMENTS = {
     "band_tuning": "task_vectors.experiments.band_tuning:BAND_TUNING",
+    "best_learners": "task_vectors.experiments.best_learners:BEST_LEARNERS",
     "bijections": "task_vectors.experiments.bijections:BOTH_WAYS",
     "block_tuning": "task_vectors.experiments.block_tuning:BLOCK_TUNING",
     "demonstrations": "task_vectors.experiments.demonstration_weights:WEIGHTS",
     "emergence": "task_vectors.experiments.emergence:EMERGENCE",
+    "emergence_fresh": "task_vectors.experiments.emergence_readings:EMERGENCE_FRESH",
+    "emergence_map": "task_vectors.experiments.emergence_map:EMERGENCE_MAP",
+    "emergence_places": "task_vectors.experiments.emergence_readings:EMERGENCE_PLACES",
+    "emergence_prefixes": "task_vectors.experiments.emergence_readings:EMERGENCE_PREFIXES",
     "first_look": "task_vectors.experiments.first_look:FIRST_LOOK",
     "intervention": "task_vectors.experiments.patched_means:INTERVENTION",
     "linear_transformer": "task_vectors.experiments.linear_transformer:RISKS",

@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 LEAK = 0.5  # slope of the leaky rectifier below zero
+# Mean and standard deviation of leaky_relu(u) for normal u of variance 1.
+LEAKY_MEAN = (1 - LEAK) / math.sqrt(2 * math.pi)
+LEAKY_SD = math.sqrt((1 + LEAK**2) / 2 - LEAKY_MEAN**2)
 FAMILIES = ("linear", "sparse", "leaky", "quadratic")
 
 
@@ -125,11 +128,12 @@ def _values(family: str, x: Tensor, w: Tensor, places: Tensor) -> Tensor:
         w = w * places
     norms = math.sqrt(places[0].sum() if family == "sparse" and len(places) else x.shape[-1])
     y = (x @ w[..., None])[..., 0] / norms
-    if family == "leaky":
-        # Mean and variance of leaky_relu(u) for normal u of variance 1.
-        mean = (1 - LEAK) / math.sqrt(2 * math.pi)
-        return (leaky_relu(y, LEAK) - mean) / math.sqrt((1 + LEAK**2) / 2 - mean**2)
-    return y
+    return rectified(y) if family == "leaky" else y
+
+
+def rectified(u: Tensor) -> Tensor:
+    """The leaky rectifier of normal u of variance 1, centered and of variance 1."""
+    return (leaky_relu(u, LEAK) - LEAKY_MEAN) / LEAKY_SD
 
 
 def _draw(frequencies: tuple[float, ...] | None, n_classes: int, batch: int, generator: torch.Generator) -> Tensor:

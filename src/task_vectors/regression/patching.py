@@ -40,6 +40,31 @@ def patch_table(
     return tables
 
 
+@torch.no_grad()
+def swapped(model: nn.Module, layout: str, donors: Sequences, sequences: Sequences, positions: list[int]) -> Tensor:
+    """Change of each class's error at the last query with the part of another class put in at these tokens at once.
+
+    After each layer, each token's part is set to the donors' mean at its own position: [L, K, K], at
+    [layer, class of the sequence, class put in]. With the last token alone it is patch_table's "part".
+    """
+    donor_states, states = (model.states(tokens(layout, s.x, s.y)) for s in (donors, sequences))  # [B, T, L, d]
+    truth, found = sequences.y[:, -1], []
+    for layer in range(states.shape[2]):
+        means = torch.stack(
+            [by_class(donor_states[:, t, layer], donors.classes) for t in positions]
+        )  # [positions, K, d]
+        spans = torch.stack([class_span(mean) for mean in means])  # [positions, K - 1, d]
+        own = states[:, :, layer]  # [B, T, d]
+        before = (model.finish(own, layer + 1)[:, -1] - truth).square()
+        changes = []
+        for target in means.unbind(1):
+            patched, away = own.clone(), target - own[:, positions]  # [B, positions, d]
+            patched[:, positions] += torch.einsum("bpd,pkd,pke->bpe", away, spans, spans)
+            changes.append((model.finish(patched, layer + 1)[:, -1] - truth).square() - before)
+        found.append(by_class(torch.stack(changes, 1), sequences.classes))  # [K, K]
+    return torch.stack(found)
+
+
 def class_span(means: Tensor) -> Tensor:
     """Orthonormal rows that span the differences between the class means [K, d]: [K - 1, d]."""
     return torch.linalg.svd(means - means.mean(0), full_matrices=False).Vh[:-1]

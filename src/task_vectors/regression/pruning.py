@@ -30,3 +30,27 @@ def pruned_errors(model: GPT, layout: str, sequences: Sequences) -> Tensor:
             keep_heads[layer, head] = 0
             found[layer, head] = errors(keep_heads) - whole
     return found
+
+
+def damage(model: GPT, layout: str, sequences: Sequences) -> Tensor:
+    """Change of each sequence's squared error with each head taken out: [L * H, K, n], n sequences a class.
+
+    The sequences are equally many of each class, class by class.
+    """
+    numbered = sequences._replace(classes=torch.arange(len(sequences.y)))  # each sequence a class of its own
+    changes = pruned_errors(model, layout, numbered).flatten(0, 1)  # [L * H, B]
+    return changes.unflatten(1, (int(sequences.classes.max()) + 1, -1))
+
+
+def concentration(changes: Tensor) -> Tensor:
+    """Of each head's damage [heads, K, n], the share that falls on the class that it damages most: [heads].
+
+    The largest of K noisy numbers is too large by itself: the class is found on one half of the sequences, its share
+    measured on the other, and both ways averaged. nan for a head that does no damage on a half.
+    """
+    halves = [changes[..., i::2].mean(-1).clamp(min=0) for i in (0, 1)]  # each [heads, K]
+
+    def share(chosen: Tensor, scored: Tensor) -> Tensor:
+        return scored.gather(1, chosen.argmax(1, keepdim=True))[:, 0] / scored.sum(1)
+
+    return (share(*halves) + share(*reversed(halves))) / 2
