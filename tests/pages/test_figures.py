@@ -40,3 +40,12 @@ def test_a_line_is_fitted_in_each_panel():
     chart = points(TABLE, "layer", "td", "shots", fit=True, column="model", width=100, height=50, **TITLES)
     fitted = [re.search(r' d="([^"]+)"', line)[1] for line in lines(chart, 'stroke="currentColor" stroke-width="1.5"')]
     assert fitted == ["M0,50L100,0", "M0,0L100,50"]  # rises from 0 to 1 in the first panel, falls in the second
+
+
+def test_a_ring_stands_where_its_column_has_a_value():
+    table = TABLE.assign(ring=TABLE.td.where(TABLE.layer == TABLE.chosen))
+    chart = curves(table, "layer", "td", "model", rings="ring", detail="shots", width=100, height=50, **TITLES)
+    at = {
+        re.search(r"translate\(([\d.]+),", line)[1] for line in lines(chart, 'stroke-width="2"') if "translate" in line
+    }
+    assert at == {"25", "75"}

@@ -29,6 +29,7 @@ def curves(
     detail: str | None = None,
     band: tuple[str, str] | None = None,
     points: bool = False,
+    rings: str | None = None,
     x_scale: alt.Scale | None = None,
     y_scale: alt.Scale | None = None,
     levels: Mapping[str, float] | None = None,
@@ -44,6 +45,7 @@ def curves(
 
     Args:
         order: of the colors. legend: its title. band: columns (low, high) of an interval around each line.
+        rings: a column that holds the height of a ring, or nan where there is none.
         levels: dashed horizontal lines by name, marks: vertical ones, or a column that holds each panel's own one.
         form: of the numbers in the tooltips.
         column, row: columns of the table that make panels, `panels` their order along `column`.
@@ -67,7 +69,12 @@ def curves(
     )
     if not alone:
         line = line.encode(opacity=alt.condition(pick, alt.value(1), alt.value(FADED))).add_params(pick)
-    layers += [line, *level_lines(levels or {})]
+    layers.append(line)
+    if rings:
+        ring = base.mark_point(filled=False, size=140, strokeWidth=2).transform_filter(f"isValid(datum['{rings}'])")
+        ring = ring.encode(y=f"{rings}:Q", tooltip=[*named, alt.Tooltip(f"{rings}:Q", format=form)])
+        layers.append(ring if alone else ring.encode(opacity=alt.condition(pick, alt.value(1), alt.value(FADED))))
+    layers += level_lines(levels or {})
     layers += [_own_mark(marks)] if isinstance(marks, str) else level_lines(marks or {}, axis="x")
     return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
 
