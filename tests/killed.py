@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 CHECKPOINT = "checkpoint.safetensors"  # of every kind of training
@@ -22,13 +23,17 @@ def kill_at_a_random_moment(code: str, folder: Path) -> None:
 
     Two, since the first may be that of step 0.
     """
-    file, process, seen = folder / CHECKPOINT, start(code, folder), set()
+    file, seen = folder / CHECKPOINT, {0}
+    if file.exists():
+        seen = {file.stat().st_mtime_ns}
+    process = start(code, folder)
     try:
         give_up = time.monotonic() + 120
         while len(seen) < 3:  # what was there, or was not, and two more
             assert process.poll() is None
             assert time.monotonic() < give_up
-            seen.add(file.stat().st_mtime_ns if file.exists() else 0)
+            with suppress(FileNotFoundError):  # the next one is being put in place
+                seen.add(file.stat().st_mtime_ns)
             time.sleep(0.002)
         time.sleep(random.uniform(0, 0.3))
     finally:

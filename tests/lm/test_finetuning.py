@@ -324,9 +324,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(stops, tiny_llama,
     assert same(without_folder.weights, whole.weights)
 
 
-@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize("moment", range(6))
 def test_a_run_that_ends_while_a_file_is_put_in_place_goes_on(moment, tiny_llama, tmp_path, monkeypatch):
-    """Checkpoints after 4, 8 and 12 steps, and the adapter."""
+    """Checkpoints after 4, 8 and 12 steps, the last two beside the one before, and the adapter."""
     train(tiny_llama, FAMILY, TUNING, tmp_path / "whole", EVERY)
     put, calls = os.replace, count()
 
@@ -351,7 +351,7 @@ from pathlib import Path
 import torch
 from tiny_models import tiny_model
 from task_vectors.lm.finetuning import Tuning, train
-from task_vectors.tasks.families import bitwise_arithmetic
+from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
 torch.set_num_threads(1)
 train(tiny_model("llama"), {FAMILY!r}, {LONG!r}, Path(sys.argv[1]), {EVERY})

@@ -161,9 +161,9 @@ def test_the_time_of_all_attempts_is_added_up_and_none_between_them(tmp_path, mo
         now[0] += 500
 
 
-@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("moment", range(11))
 def test_a_run_that_ends_while_a_file_is_put_in_place_goes_on(moment, tmp_path, monkeypatch):
-    """Two files at each of the steps 0, 4, 8 and 12."""
+    """Two files at each of the steps 0, 4, 8 and 12, and the checkpoint before from 4 on."""
     whole, _ = train(MIXTURE, RECIPE, SEED, tmp_path / "whole", every=EVERY)
     put, calls = os.replace, count()
 

@@ -9,7 +9,7 @@ The model has an adapter while `train` runs and inside `tuned`; before and after
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,12 @@ from typing import NamedTuple
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from task_vectors.checkpoints import TrainingDiverged, resume, save_checkpoint, write_tensors
+from task_vectors.checkpoints import TrainingDiverged, claimed, read_tensors, resume, save_checkpoint, write_tensors
 from task_vectors.lm.forward import logits_where
 from task_vectors.lm.models import LanguageModel, layer_path
 from task_vectors.lm.tokens import answer_tokens, check_context, pad, tokenize
@@ -153,11 +152,12 @@ def train(
     holds the beginning of this run, training goes on from there. `stop` ends the run early, at the same schedule.
 
     Raises ValueError before the first forward pass for layers or targets that are not there, too long prompts, or a
-    folder of another run; TrainingDiverged for a loss or gradient that is not finite: the last checkpoint stays.
+    folder of another run; CheckpointError where another process trains in the folder; TrainingDiverged for a loss or
+    gradient that is not finite: the last checkpoint stays.
     """
     stop = tuning.steps if stop is None else stop
     run = json.dumps([lm.name, str(lm.model.dtype), repr(family), asdict(tuning)])
-    with adapted(lm, tuning, training=True) as parameters:
+    with claimed(folder) if folder else nullcontext(), adapted(lm, tuning, training=True) as parameters:
         optimizer = torch.optim.AdamW(parameters.values(), weight_decay=0, fused=True)
         losses, seconds = resume(folder, run, parameters, optimizer) if folder else ([], 0.0)
         started = time.monotonic() - seconds
@@ -171,8 +171,8 @@ def train(
             if folder and ((step + 1) % every == 0 or step + 1 == stop):
                 save_checkpoint(folder, run, parameters, optimizer, losses, time.monotonic() - started)
         weights = {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}
-    if folder and len(losses) == tuning.steps:
-        write_tensors(folder / ADAPTER, weights, run)
+        if folder and len(losses) == tuning.steps:
+            write_tensors(folder / ADAPTER, weights, run)
     return Adapter(tuning, weights), torch.tensor(losses), time.monotonic() - started
 
 
@@ -240,7 +240,7 @@ def load_adapter(folder: Path) -> Adapter:
         raise FileNotFoundError(f"{file} is missing: the training in this folder has not come to its end")
     facts = json.loads(safe_open(file, "pt").metadata()["run"])[-1]
     # JSON has no tuples.
-    return Adapter(Tuning(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}), load_file(file))
+    return Adapter(Tuning(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}), read_tensors(file))
 
 
 @contextmanager

@@ -7,15 +7,15 @@ afterwards.
 import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from task_vectors.checkpoints import TrainingDiverged, resume, save_checkpoint, write_tensors
+from task_vectors.checkpoints import TrainingDiverged, claimed, read_tensors, resume, save_checkpoint, write_tensors
 from task_vectors.regression.gpt import GPT
 from task_vectors.regression.lstm import LSTM
 from task_vectors.regression.mixtures import Mixture
@@ -81,8 +81,15 @@ def train(
     early, at the same schedule: the first steps alone, for a check. On a GPU, where there is one.
 
     Raises TrainingDiverged where the loss is not finite; the snapshots before it stay. Raises ValueError for a folder
-    of another run.
+    of another run, and CheckpointError where another process trains there.
     """
+    with claimed(folder) if folder else nullcontext():
+        return _train(mixture, recipe, seed, folder, every, recipe.steps if stop is None else stop)
+
+
+def _train(
+    mixture: Mixture, recipe: Recipe, seed: int, folder: Path | None, every: int, stop: int
+) -> tuple[Tensor, float]:
     run = json.dumps({"seed": seed, "mixture": repr(mixture), "recipe": asdict(recipe)})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build(recipe, mixture.dim, seed).to(device)
@@ -92,7 +99,6 @@ def train(
     weights = position_weights(recipe.n_demos + 1).to(device)
     if device == "cuda":
         _record_launches(model, recipe, mixture.dim)
-    stop = recipe.steps if stop is None else stop
     started = time.monotonic() - seconds
 
     def keep() -> None:
@@ -124,7 +130,7 @@ def snapshot_steps(folder: Path) -> list[int]:
 def snapshot(folder: Path, recipe: Recipe, dim: int, step: int) -> nn.Module:
     """The model as it was after so many steps."""
     model = build(recipe, dim, 0)
-    model.load_state_dict(load_file(folder / f"{step:07d}.safetensors"))
+    model.load_state_dict(read_tensors(folder / f"{step:07d}.safetensors"))
     return model.requires_grad_(False)
 
 
