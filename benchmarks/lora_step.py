@@ -17,7 +17,15 @@ import torch
 from measure import append, row, timed
 from tqdm import tqdm
 
-from task_vectors.lm.finetuning import Tuning, adapted, answer_loss, training_prompts, training_step
+from task_vectors.lm.finetuning import (
+    Batch,
+    Tuning,
+    adapted,
+    answer_loss,
+    tokenized_batch,
+    training_prompts,
+    training_step,
+)
 from task_vectors.lm.models import LanguageModel, load_model
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
@@ -58,11 +66,15 @@ def compare(lm: LanguageModel, half: LanguageModel) -> list[dict]:
 
 def seconds_of(lm: LanguageModel, third: str, step: int) -> dict[str, float]:
     tuning = tuning_of(lm, third)
-    batch = training_prompts(bitwise_arithmetic(), tuning, step)
+    batch = batch_of(lm, tuning, step)
     with adapted(lm, tuning, training=True) as parameters:
         optimizer = torch.optim.AdamW(parameters.values(), weight_decay=0, fused=True)
         lora = second_time(lambda: training_step(lm, tuning, optimizer, step, batch))
     return {f"{third} step": lora, f"{third} passes": second_time(lambda: passes(lm, min(tuning.layers), batch))}
+
+
+def batch_of(lm: LanguageModel, tuning: Tuning, step: int) -> Batch:
+    return tokenized_batch(lm, *training_prompts(bitwise_arithmetic(), tuning, step))
 
 
 def tuning_of(lm: LanguageModel, third: str) -> Tuning:
@@ -71,7 +83,7 @@ def tuning_of(lm: LanguageModel, third: str) -> Tuning:
     return Tuning(tuple(range(lowest, lowest + size)), batch=BATCH, n_demos=N_DEMOS)
 
 
-def passes(lm: LanguageModel, lowest: int, batch: tuple[list[str], list[str]]) -> float:
+def passes(lm: LanguageModel, lowest: int, batch: Batch) -> float:
     """Forward, and backward to the input of layer `lowest`; no weight gets a gradient. The loss."""
 
     def start(_module, args: tuple) -> tuple:
@@ -80,7 +92,7 @@ def passes(lm: LanguageModel, lowest: int, batch: tuple[list[str], list[str]]) -
     lm.model.requires_grad_(False)
     handle = lm.layers[lowest].register_forward_pre_hook(start)
     try:
-        loss = answer_loss(lm, *batch)
+        loss = answer_loss(lm, batch)
     finally:
         handle.remove()
     loss.backward()
@@ -89,7 +101,7 @@ def passes(lm: LanguageModel, lowest: int, batch: tuple[list[str], list[str]]) -
 
 @torch.no_grad()
 def forward(lm: LanguageModel, step: int) -> float:
-    return answer_loss(lm, *training_prompts(bitwise_arithmetic(), tuning_of(lm, "first"), step)).item()
+    return answer_loss(lm, batch_of(lm, tuning_of(lm, "first"), step)).item()
 
 
 def second_time(call: Callable[[], object]) -> float:

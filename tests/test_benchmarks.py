@@ -179,7 +179,7 @@ def test_the_passes_of_a_lora_step_have_its_loss_and_need_no_gradient_below_or_o
     lora, model = benchmark("lora_step"), tiny_llama.model
     tuning = lora.tuning_of(tiny_llama, "middle")
     assert [lora.tuning_of(tiny_llama, third).layers for third in lora.THIRDS] == [(0,), (1,), (2,)]
-    batch = lora.training_prompts(lora.bitwise_arithmetic(), tuning, 0)
+    batch = lora.batch_of(tiny_llama, tuning, 0)
     with lora.adapted(tiny_llama, tuning, training=True) as parameters:
         optimizer = torch.optim.AdamW(parameters.values())
         expected = lora.training_step(tiny_llama, tuning, optimizer, 0, batch)

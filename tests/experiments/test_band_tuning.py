@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from task_vectors.experiments import band_tuning
-from task_vectors.experiments.band_tuning import BAND_TUNING, UNTRAINED, kept_adapter, look, run, tuning_of, untrained
+from task_vectors.experiments.band_tuning import BAND_TUNING, UNTRAINED, kept_adapter, look, run, untrained
 from task_vectors.lm import finetuning
-from task_vectors.lm.finetuning import Tuning, train, tuned
+from task_vectors.lm.finetuning import Tuning, train, tuned, tuning_of
 from task_vectors.lm.interventions import capture
 from task_vectors.lm.tokens import up_to_answer
 from task_vectors.prompts.families import family_prompts

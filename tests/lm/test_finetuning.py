@@ -30,6 +30,7 @@ from task_vectors.lm.finetuning import (
     load_adapter,
     n_trained_parameters,
     target_modules,
+    tokenized_batch,
     train,
     training_prompts,
     training_step,
@@ -171,11 +172,11 @@ def test_gradients_are_those_of_the_weights_seen_through_a(tiny):
     """At B = 0 the gradient of B is alpha / rank · ∂loss/∂W Aᵀ, and that of A is 0."""
     tuning = replace(TUNING, dropout=0)
     names = target_modules(tiny, tuning)
-    answer_loss(tiny, TEXTS, COMPLETIONS).backward()
+    answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).backward()
     full = {name: tiny.model.get_submodule(name).weight.grad for name in names}
     tiny.model.zero_grad()
     with adapted(tiny, tuning, training=True) as parameters:
-        answer_loss(tiny, TEXTS, COMPLETIONS).backward()
+        answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).backward()
         for name in names:
             A, B = (parameters[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
             weight = full[name].T if isinstance(tiny.model.get_submodule(name).base_layer, Conv1D) else full[name]
@@ -191,7 +192,7 @@ def test_nothing_below_the_lowest_trained_layer_has_a_graph(tiny, lowest):
     edits = {layer: lambda hidden, layer=layer: needs.update({layer: hidden.requires_grad}) for layer in range(3)}
     layers = tuple(sorted({lowest, 2}))
     with adapted(tiny, replace(TUNING, layers=layers), training=True), layer_edits(tiny, edits):
-        answer_loss(tiny, TEXTS, COMPLETIONS)
+        answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS))
     assert needs == {layer: layer >= lowest for layer in range(3)}
 
 
@@ -206,6 +207,10 @@ def test_states_below_the_band_are_unchanged_by_training(tiny):
         assert not torch.allclose(after[:, layer], before[:, layer], atol=1e-3)
 
 
+def batch_of(lm, step):
+    return tokenized_batch(lm, *training_prompts(FAMILY, TUNING, step))
+
+
 def loss_by_hand(lm, text, completion):
     """Summed over the answer's tokens and the line break, from all logits of the prompt alone."""
     prompt, whole = (lm.tokenizer(part).input_ids for part in (text, f"{text}{completion}\n"))
@@ -217,7 +222,7 @@ def loss_by_hand(lm, text, completion):
 def test_the_loss_is_that_of_the_answer_and_the_end_of_its_line(tiny):
     sums, numbers = zip(*map(loss_by_hand, [tiny] * 3, TEXTS, COMPLETIONS), strict=True)
     assert numbers == (3, 7, 4)  # bytes: a space, the answer, a line break
-    found = answer_loss(tiny, TEXTS, COMPLETIONS).item()
+    found = answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).item()
     assert found == pytest.approx(sum(sums).item() / sum(numbers), rel=1e-4)
 
 
@@ -228,8 +233,9 @@ def test_a_batch_is_its_prompts_one_by_one(tiny):
     numbers = torch.tensor([3, 7, 4]) / 14
     with adapted(tiny, tuning, training=True) as parameters:
         finetuning._fill(parameters, adapter.weights)
-        together = answer_loss(tiny, TEXTS, COMPLETIONS)
-        alone = torch.stack([answer_loss(tiny, [x], [y]) for x, y in zip(TEXTS, COMPLETIONS, strict=True)])
+        together = answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS))
+        batches = [tokenized_batch(tiny, [x], [y]) for x, y in zip(TEXTS, COMPLETIONS, strict=True)]
+        alone = torch.stack([answer_loss(tiny, batch) for batch in batches])
         torch.testing.assert_close(together, (alone * numbers).sum(), rtol=1e-4, atol=1e-4)
         found, expected = (
             torch.autograd.grad(loss, list(parameters.values())) for loss in (together, (alone * numbers).sum())
@@ -241,7 +247,7 @@ def test_the_loss_is_what_the_evaluation_scores_where_a_line_has_one_end(tiny, m
     [end] = tiny.tokenizer("\n", add_special_tokens=False).input_ids
     monkeypatch.setattr(scoring, "end_of_line_ids", lambda *_: torch.tensor([end]))
     expected = -score(tiny, TEXTS, COMPLETIONS).log_prob.sum().item() / 14  # tokens
-    assert answer_loss(tiny, TEXTS, COMPLETIONS).item() == pytest.approx(expected, rel=1e-4)
+    assert answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("family", [bitwise_arithmetic(), pos_tagging()], ids=["bitwise", "pos"])
@@ -275,10 +281,10 @@ def test_a_tiny_model_learns(tiny_llama):
     tuning = Tuning((0, 1, 2), rank=4, dropout=0.0, steps=60, batch=12, rate=0.03, warm_up=5, n_demos=1)
     adapter, losses, _ = train(tiny_llama, FAMILY, tuning)
     assert losses[-10:].mean() < 0.5 * losses[:5].mean()
-    held_out = training_prompts(FAMILY, replace(tuning, seed=99), 0)
-    before = answer_loss(tiny_llama, *held_out)
+    held_out = tokenized_batch(tiny_llama, *training_prompts(FAMILY, replace(tuning, seed=99), 0))
+    before = answer_loss(tiny_llama, held_out)
     with tuned(tiny_llama, adapter):
-        assert answer_loss(tiny_llama, *held_out) < 0.5 * before
+        assert answer_loss(tiny_llama, held_out) < 0.5 * before
 
 
 def test_losses_are_those_before_each_step_with_dropout_of_that_step(tiny_llama):
@@ -289,10 +295,10 @@ def test_losses_are_those_before_each_step_with_dropout_of_that_step(tiny_llama)
         with adapted(tiny_llama, TUNING, training=True) as parameters:
             finetuning._fill(parameters, adapter.weights)
             with finetuning._seeded(TUNING.seed * 1_000_000 + step):
-                found = answer_loss(tiny_llama, *training_prompts(FAMILY, TUNING, step))
+                found = answer_loss(tiny_llama, batch_of(tiny_llama, step))
             assert found.item() == expected.item()
             with finetuning._seeded(1):  # another dropout, where B is no longer 0
-                other = answer_loss(tiny_llama, *training_prompts(FAMILY, TUNING, step))
+                other = answer_loss(tiny_llama, batch_of(tiny_llama, step))
             assert (other.item() == expected.item()) == (step == 0)
 
 
@@ -513,7 +519,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_adapter(tiny_llama, monk
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         optimizer = torch.optim.AdamW(parameters.values())
         with pytest.raises(TrainingDiverged, match="its gradient's norm nan"):
-            training_step(tiny_llama, TUNING, optimizer, 0, training_prompts(FAMILY, TUNING, 0))
+            training_step(tiny_llama, TUNING, optimizer, 0, batch_of(tiny_llama, 0))
         assert same(before, {name: parameter.detach() for name, parameter in parameters.items()})
 
 

@@ -79,7 +79,7 @@ def test_architecture_that_is_not_in_the_table(folder, refusal):
     edit_config(folder, {"model_type": "bloom"})
     message = refusal(str(folder))
     assert "'bloom'" in message
-    assert "add it to LAYER_PATHS in task_vectors/models.py" in message
+    assert "add it to LAYER_PATHS in task_vectors/lm/models.py" in message
     assert "gpt_neox" in message
 
 

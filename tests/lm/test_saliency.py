@@ -159,7 +159,7 @@ def test_attention_that_cannot_be_watched_is_refused(tiny_llama, monkeypatch):
     def attend(module, q, k, v, mask, **kwargs):
         return unwatched(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2), None
 
-    monkeypatch.setitem(task_vectors.lm.saliency.AttentionInterface._global_mapping, "task_vectors_saliency", attend)
+    monkeypatch.setattr(task_vectors.lm.saliency, "_attend", attend)
     with pytest.raises(NotImplementedError, match=r"tiny llama \(llama\) cannot be watched") as caught:
         attention_saliency(tiny_llama, TEXT, " cows")
     assert len(str(caught.value).splitlines()) == 1

@@ -96,8 +96,8 @@ def test_state_space_models_are_read_one_by_one_and_together_alike(version):
 
 def test_batches_change_nothing(tiny):
     expected = score(tiny, TEXTS, ANSWERS)
-    same(score(tiny, TEXTS, ANSWERS, tokens=1), expected)
-    same(score(tiny, TEXTS, ANSWERS, tokens=80), expected)
+    same(score(tiny, TEXTS, ANSWERS, batch=1), expected)
+    same(score(tiny, TEXTS, ANSWERS, batch=80), expected)
 
 
 def test_too_little_memory_halves_the_batch(tiny_llama, monkeypatch):

@@ -16,12 +16,21 @@ import torch
 from torch import Tensor
 
 from task_vectors.kernels.knn_vote import knn_vote
-from task_vectors.lm.finetuning import Adapter, Tuning, answer_loss, train, training_prompts, tuned
+from task_vectors.lm.finetuning import (
+    Adapter,
+    Tuning,
+    answer_loss,
+    tokenized_batch,
+    train,
+    training_prompts,
+    tuned,
+    tuning_of,
+)
 from task_vectors.lm.interventions import unembed
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.pinned_weights import checked_model
-from task_vectors.lm.scoring import score
-from task_vectors.lm.tokens import answer_tokens, up_to_answer
+from task_vectors.lm.scoring import score_tokens
+from task_vectors.lm.tokens import tokens_up_to_answer
 from task_vectors.measures.decodability import K
 from task_vectors.paths import project_root
 from task_vectors.prompts.families import FamilyPrompts, family_prompts
@@ -89,10 +98,10 @@ def look(
     these are fewer than ENOUGH); "symbol", whether it is the answer's own first token that is named; with `lens`,
     "lens", whether the model's own unembedding of the state names it.
     """
-    prompts = up_to_answer(lm, family_prompts(get_family(family, options), n_demos, n_prompts, seed, pool=pool))
-    texts, answers = list(prompts.texts), list(prompts.completions)
-    found = score(lm, texts, answers)
-    firsts = torch.tensor([tokens[0] for tokens in answer_tokens(lm, texts, answers)])
+    prompts = family_prompts(get_family(family, options), n_demos, n_prompts, seed, pool=pool)
+    tokens = tokens_up_to_answer(lm, prompts)
+    found = score_tokens(lm, tokens)
+    firsts = torch.tensor([answer[0] for answer in tokens.answers])
     log_prob = found.log_prob.double().round(decimals=4)
     scores = {"right": found.right, "first": found.first, "log_prob": log_prob}
     votes = _votes(found.states, prompts, firsts.unique(return_inverse=True)[1])
@@ -114,11 +123,6 @@ def _votes(states: Tensor, prompts: FamilyPrompts, symbols: Tensor) -> dict[str,
         "within": within,
         "symbol": knn_vote(states, symbols, K, groups=groups) == symbols[:, None],
     }
-
-
-def tuning_of(facts: dict) -> Tuning:
-    """From what JSON holds, which has no tuples."""
-    return Tuning(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
 
 
 def kept_adapter(record: Record) -> Adapter:
@@ -153,7 +157,8 @@ def _first_loss(
 ) -> float:
     """Before its first update an adapter changes nothing: all bands and rates of a seed share this loss."""
     lm, how = checked_model(model, weights, dtype), Tuning((0,), n_demos=n_demos, batch=batch, seed=seed)
-    return answer_loss(lm, *training_prompts(get_family(family, json.loads(options)), how, 0)).item()
+    batch = tokenized_batch(lm, *training_prompts(get_family(family, json.loads(options)), how, 0))
+    return answer_loss(lm, batch).item()
 
 
 def verify_untrained(record: Record) -> list[Comparison]:

@@ -22,6 +22,7 @@ from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.regression.mixtures import Mixture
 from task_vectors.regression.readings import balanced, by_class
 from task_vectors.regression.training import Recipe, build, position_weights, predict, snapshot, train, training_step
+from task_vectors.schedules import schedule
 
 WARM_UP = 100  # steps
 COOL_DOWN = 0.4  # of the steps, the last ones
@@ -91,7 +92,7 @@ def continued(
     weights, losses, before = position_weights(recipe.n_demos + 1), [], time.monotonic()
     for step in tqdm(range(stop or steps), desc=f"blocks, seed {seed}", mininterval=5):
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / WARM_UP, (1 - step / steps) / COOL_DOWN)
+            group["lr"] = rate * schedule(step, steps, WARM_UP, COOL_DOWN)
         losses.append(training_step(model, optimizer, mixture, recipe, weights, seed, start + step))
         if not math.isfinite(losses[-1]):
             raise TrainingDiverged(f"the loss of step {step} is {losses[-1]} (seed {seed}): use a rate below {rate}")

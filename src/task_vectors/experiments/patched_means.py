@@ -15,8 +15,8 @@ from torch import Tensor
 from task_vectors.lm.interventions import layer_sweep
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.pinned_weights import checked_model
-from task_vectors.lm.scoring import score
-from task_vectors.lm.tokens import up_to_answer
+from task_vectors.lm.scoring import score, score_tokens
+from task_vectors.lm.tokens import tokens_up_to_answer, up_to_answer
 from task_vectors.prompts.families import FamilyPrompts, family_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.tasks.families.catalog import get_family
@@ -47,8 +47,8 @@ def run(
     [K - 1, L', d] by kind at the layers of check_layers.
     """
     lm, tasks = checked_model(model, weights, dtype), get_family(family, options)
-    sources = up_to_answer(lm, family_prompts(tasks, n_demos, n_sources, seed, pool="train"))
-    read = score(lm, list(sources.texts), list(sources.completions))
+    sources = family_prompts(tasks, n_demos, n_sources, seed, pool="train")
+    read = score_tokens(lm, tokens_up_to_answer(lm, sources))
     solved = read.right.view(len(tasks.tasks), n_sources)
     means = mean_states(read.states.view(*solved.shape, *read.states.shape[1:]).float(), solved, seed)
     prompts = up_to_answer(lm, without_null(family_prompts(tasks, n_demos, n_prompts, seed)))

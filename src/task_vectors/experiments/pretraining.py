@@ -18,10 +18,12 @@ from task_vectors.lm.forward import layer_edits
 from task_vectors.lm.models import LanguageModel
 from task_vectors.measures.decodability import task_decodability
 from task_vectors.records.store import Comparison, Experiment, Record
+from task_vectors.schedules import schedule
 
 KINDS = ("seen", "unseen")
 LOOK = 100  # streams of each map at a checkpoint
 WARM_UP = 100  # steps
+COOL_DOWN = 0.2  # of the steps, the last ones
 CHECK_STEPS = 3
 CHECK_SEED = 900_100
 
@@ -94,7 +96,8 @@ def run(
             weights = {name: weight.to(torch.bfloat16, copy=True) for name, weight in lm.model.named_parameters()}
             checkpoints[f"checkpoint_{step:06d}"] = weights
         if step < steps:
-            losses.append(_step(lm.model, optimizer, maps, n_pairs, batch, rate * _schedule(step, steps), seed, step))
+            now = rate * schedule(step, steps, WARM_UP, COOL_DOWN)
+            losses.append(_step(lm.model, optimizer, maps, n_pairs, batch, now, seed, step))
     found = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return found | {"losses": {"losses": torch.tensor(losses)}} | checkpoints
 
@@ -155,7 +158,7 @@ def verify(record: Record) -> list[Comparison]:
     optimizer = torch.optim.AdamW(lm.model.parameters(), lr=facts["rate"], betas=(0.9, 0.98), weight_decay=0.01)
     compared = []
     for step, before in enumerate(record.tensors("losses")["losses"][:CHECK_STEPS].tolist()):
-        rate = facts["rate"] * _schedule(step, facts["steps"])
+        rate = facts["rate"] * schedule(step, facts["steps"], WARM_UP, COOL_DOWN)
         again = _step(lm.model, optimizer, maps, facts["n_pairs"], facts["batch"], rate, facts["seed"], step)
         compared.append(Comparison(f"loss of step {step}", before, again, 1e-3))
     last = max(facts["kept"])
@@ -173,11 +176,6 @@ def checkpoint(record: Record, step: int) -> LanguageModel:
     weights = {name: weight.float() for name, weight in record.tensors(f"checkpoint_{step:06d}").items()}
     lm.model.load_state_dict(weights)
     return lm
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Warmed up, then linear to zero over the last fifth."""
-    return min(1, (step + 1) / WARM_UP, (1 - step / steps) / 0.2)
 
 
 def _step(model, optimizer, maps: Maps, n_pairs: int, batch: int, rate: float, seed: int, step: int) -> float:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from task_vectors.kernels.knn_vote import knn_vote
 from task_vectors.lm.pinned_weights import checked_model
-from task_vectors.lm.scoring import Scores, score
-from task_vectors.lm.tokens import up_to_answer
+from task_vectors.lm.scoring import Scores, score_tokens
+from task_vectors.lm.tokens import Tokens, tokens_up_to_answer
 from task_vectors.measures.decodability import K, pairwise_decodability
 from task_vectors.prompts.families import FamilyPrompts, family_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
@@ -44,8 +44,7 @@ def run(
     """
     lm = checked_model(model, weights, dtype, revision)
     prompts = family_prompts(get_family(family, options), n_demos, n_prompts, seed, pool=pool, condition=condition)
-    prompts = up_to_answer(lm, prompts)
-    found = score(lm, list(prompts.texts), list(prompts.completions))
+    found = score_tokens(lm, tokens_up_to_answer(lm, prompts))
     table = pd.DataFrame({"class": prompts.labels, "group": prompts.groups, **_scores(found)})
     layers = found.states.unbind(1)
     pairs = [pairwise_decodability(states, prompts.labels, K, groups=prompts.groups) for states in layers]
@@ -76,8 +75,7 @@ def verify(record: Record) -> list[Comparison]:
     prompts = family_prompts(family, *sizes, pool=facts["pool"], condition=facts["condition"])
     first = (prompts.groups < CHECK_GROUPS).nonzero()[:, 0].tolist()
     lm = checked_model(facts["model"], facts["weights"], facts["dtype"], facts.get("revision", ""))
-    prompts = up_to_answer(lm, prompts)
-    again = score(lm, [prompts.texts[i] for i in first], [prompts.completions[i] for i in first])
+    again = score_tokens(lm, Tokens(*([part[i] for i in first] for part in tokens_up_to_answer(lm, prompts))))
     before = record.table("prompts").query("group < @CHECK_GROUPS")
     return [
         Comparison("prompts answered right", before["right"].sum(), again.right.sum().item(), 0),

@@ -25,7 +25,7 @@ from transformers.pytorch_utils import Conv1D
 from task_vectors.checkpoints import TrainingDiverged, claimed, read_tensors, resume, save_checkpoint, write_tensors
 from task_vectors.lm.forward import logits_where
 from task_vectors.lm.models import LanguageModel, layer_path
-from task_vectors.lm.tokens import answer_tokens, check_context, pad, tokenize
+from task_vectors.lm.tokens import Tokens, check_context, pad, tokenized, tokens_after
 from task_vectors.prompts.few_shot import TERMINATOR, completion, render
 from task_vectors.tasks.families.family import TaskFamily
 
@@ -62,6 +62,18 @@ class Tuning:
             raise ValueError(f"rank and batch must be 1 or more, steps over warm_up, dropout under 1; got {self}")
         if min(self.warm_up, self.n_demos, self.seed) < 0:
             raise ValueError(f"warm_up, n_demos and seed must be 0 or more; got {self}")
+
+
+def tuning_of(facts: dict) -> Tuning:
+    """From what JSON holds, which has no tuples."""
+    return Tuning(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+
+
+class Batch(NamedTuple):
+    """Prompts to learn from, as the model reads them."""
+
+    tokens: Tokens
+    ends: list[int]  # of each answer's line
 
 
 class Adapter(NamedTuple):
@@ -122,16 +134,23 @@ def training_prompts(family: TaskFamily, tuning: Tuning, step: int) -> tuple[lis
     return texts, completions
 
 
-def answer_loss(lm: LanguageModel, texts: list[str], completions: list[str]) -> Tensor:
-    """Mean cross-entropy of the tokens of the completions and of the end of the line after each."""
-    prompts, tails = tokenize(lm, texts), answer_tokens(lm, texts, completions)
+def tokenized_batch(lm: LanguageModel, texts: list[str], completions: list[str]) -> Batch:
+    """Texts and completions as the model reads them, with the token that ends the line after each."""
+    tokens = tokenized(lm, texts, completions)
     answered = [text + completion for text, completion in zip(texts, completions, strict=True)]
-    ends = answer_tokens(lm, answered, [TERMINATOR] * len(texts))
+    whole = [prompt + tail for prompt, tail in zip(*tokens, strict=True)]
+    ends = tokens_after(lm, whole, answered, [TERMINATOR] * len(texts))
+    return Batch(tokens, [end[0] for end in ends])
+
+
+def answer_loss(lm: LanguageModel, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the tokens of the answers and of the end of the line after each."""
+    (prompts, tails), ends = batch
     ids, real = pad(lm, [prompt + tail for prompt, tail in zip(prompts, tails, strict=True)], left=False)  # [B, T]
     last = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=ids.device)  # [B, 1]
     # From the prompt's last token on, each token predicts the answer's next one, and at last the end of the line.
     asked = (torch.arange(ids.shape[1], device=ids.device) >= last) & real.bool()  # [B, T]
-    targets = torch.tensor([token for tail, end in zip(tails, ends, strict=True) for token in (*tail, end[0])])
+    targets = torch.tensor([token for tail, end in zip(tails, ends, strict=True) for token in (*tail, end)])
 
     with logits_where(lm, asked):
         logits = lm.model(ids, use_cache=False).logits[0]  # [tokens, V]
@@ -162,11 +181,12 @@ def train(
         losses, seconds = resume(folder, run, parameters, optimizer) if folder else ([], 0.0)
         started = time.monotonic() - seconds
         steps = range(len(losses), stop)
-        prompts = [training_prompts(family, tuning, step) for step in tqdm(steps, desc="prompts", mininterval=5)]
-        if prompts:
-            check_context(lm, *([text for texts in parts for text in texts] for parts in zip(*prompts, strict=True)))
+        batches = []
+        for step in tqdm(steps, desc="prompts", mininterval=5):
+            batches.append(tokenized_batch(lm, *training_prompts(family, tuning, step)))
+            check_context(lm, batches[-1].tokens)
         progress = tqdm(steps, initial=len(losses), total=stop, desc=f"LoRA, seed {tuning.seed}", mininterval=5)
-        for step, batch in zip(progress, prompts, strict=True):
+        for step, batch in zip(progress, batches, strict=True):
             losses.append(training_step(lm, tuning, optimizer, step, batch))
             if folder and ((step + 1) % every == 0 or step + 1 == stop):
                 save_checkpoint(folder, run, parameters, optimizer, losses, time.monotonic() - started)
@@ -176,13 +196,13 @@ def train(
     return Adapter(tuning, weights), torch.tensor(losses), time.monotonic() - started
 
 
-def training_step(lm: LanguageModel, tuning: Tuning, optimizer, step: int, batch: tuple[list[str], list[str]]) -> float:
+def training_step(lm: LanguageModel, tuning: Tuning, optimizer, step: int, batch: Batch) -> float:
     """One update of the adapter that is on the model, and the loss before it."""
     [group] = optimizer.param_groups
     left = (tuning.steps - step) / (tuning.steps - tuning.warm_up)
     group["lr"] = tuning.rate * min((step + 1) / max(1, tuning.warm_up), left, 1)
     with _seeded(tuning.seed * 1_000_000 + step):
-        loss = answer_loss(lm, *batch)
+        loss = answer_loss(lm, batch)
     optimizer.zero_grad()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(group["params"], MAX_NORM)
@@ -239,8 +259,7 @@ def load_adapter(folder: Path) -> Adapter:
     if not (file := Path(folder) / ADAPTER).is_file():
         raise FileNotFoundError(f"{file} is missing: the training in this folder has not come to its end")
     facts = json.loads(safe_open(file, "pt").metadata()["run"])[-1]
-    # JSON has no tuples.
-    return Adapter(Tuning(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}), read_tensors(file))
+    return Adapter(tuning_of(facts), read_tensors(file))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from task_vectors.lm.forward import Edit, Run, check_layer, chunks, fits_window, layer_edits, whole_runs
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import answer_tokens, common_beginning, end_of_line_ids, pad, tokenize
+from task_vectors.lm.tokens import common_beginning, end_of_line_ids, pad, tokenize, tokenized
 from task_vectors.prompts.few_shot import TERMINATOR
 
 
@@ -173,8 +173,10 @@ def unembed(lm: LanguageModel, vectors: Tensor) -> Tensor:
 
 def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[str] | None) -> Tensor | SweepScores:
     L = lm.n_layers
-    prompts = tokenize(lm, texts)
-    tails = [[] for _ in prompts] if answers is None else answer_tokens(lm, texts, answers)
+    if answers is None:
+        prompts, tails = tokenize(lm, texts), [[]] * len(texts)
+    else:
+        prompts, tails = tokenized(lm, texts, answers)
     tail, real = pad(lm, tails, left=False)  # [B, A]
     head, head_mask = pad(lm, [ids[:-1] for ids in prompts])  # [B, T-1]
     run = Run(lm)

@@ -8,7 +8,6 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import gguf
 import torch
@@ -173,7 +172,7 @@ def layer_path(model_type: str, name: str) -> str:
     if model_type not in LAYER_PATHS:
         raise ModelError(
             f"{name} has the architecture {model_type!r}, whose decoder layers are not known here: "
-            f"add it to LAYER_PATHS in task_vectors/models.py, or use one of {', '.join(sorted(LAYER_PATHS))}"
+            f"add it to LAYER_PATHS in task_vectors/lm/models.py, or use one of {', '.join(sorted(LAYER_PATHS))}"
         )
     return LAYER_PATHS[model_type]
 
@@ -203,9 +202,12 @@ def _converted(name: str, bundled: Bundled) -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         file = _joined(name, bundled, parts, Path(scratch) / "model.gguf").name
         # transformers parses the file, with its 262 k tokens, anew for config, tokenizer and weights: once is enough.
-        with mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)):
+        reader, gguf.GGUFReader = gguf.GGUFReader, functools.cache(gguf.GGUFReader)
+        try:
             model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=file, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=file)
+        finally:
+            gguf.GGUFReader = reader
         # The weights are plain float32 by now; the quantizer's mark would forbid saving them.
         model.hf_quantizer = None
         del model.config.quantization_config

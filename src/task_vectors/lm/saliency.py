@@ -6,9 +6,8 @@ backward pass runs one layer again, takes its saliency from queries, keys, value
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from task_vectors.kernels.saliency import head_saliency
 from task_vectors.kernels.saliency.reference import attention_weights
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import answer_tokens, tokenize
+from task_vectors.lm.tokens import tokenized
 
 ATTENTION = "task_vectors_saliency"
 UNSEEN = -1.0  # saliency is never negative
@@ -42,8 +41,8 @@ def attention_saliency(lm: LanguageModel, text: str, target: str) -> Tensor:
     """
     if not text or not target:
         raise ValueError(f"neither text nor target may be empty; got {text[-30:]!r} and {target!r}")
-    answer = answer_tokens(lm, [text], [target])[0]
-    read = tokenize(lm, [text])[0] + answer[:-1]
+    [prompt], [answer] = tokenized(lm, [text], [target])
+    read = prompt + answer[:-1]
     context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", len(read))
     if len(read) > context:
         raise ValueError(f"text and target have {len(read)} tokens to read, but the context of {lm.name} is {context}")
@@ -72,14 +71,21 @@ def attention_saliency(lm: LanguageModel, text: str, target: str) -> Tensor:
 @contextmanager
 def _watched(lm: LanguageModel) -> Iterator[None]:
     """While inside, attention is `_attend`, and every layer keeps its input only and runs again for its gradient."""
+    AttentionInterface.register(ATTENTION, _attend)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     config = lm.model.config.get_text_config()
-    with ExitStack() as stack:
-        stack.callback(setattr, config, "_attn_implementation", config._attn_implementation)
+    attention, own = config._attn_implementation, [vars(layer).get("forward") for layer in lm.layers]
+    try:
         config._attn_implementation = ATTENTION
         for layer in lm.layers:
-            again = partial(checkpoint, layer.forward, use_reentrant=False)
-            stack.enter_context(mock.patch.object(layer, "forward", again))
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
         yield
+    finally:
+        config._attn_implementation = attention
+        for layer, forward in zip(lm.layers, own, strict=True):
+            vars(layer).pop("forward", None)  # its class's again
+            if forward is not None:  # which it had of its own, as where accelerate spreads a model over devices
+                layer.forward = forward
 
 
 def _attend(
@@ -125,7 +131,3 @@ class _Watch(torch.autograd.Function):
         found = head_saliency(query, key, value, d_heads, scale=ctx.scale, mask=mask, softcap=ctx.softcap)
         ctx.saliency.copy_(found[0])
         return d_out, *[None] * 7
-
-
-AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)

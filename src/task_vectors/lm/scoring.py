@@ -13,10 +13,10 @@ from torch import Tensor
 
 from task_vectors.lm.forward import layer_edits, logits_where
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import answer_tokens, check_context, end_of_line_ids, pad, tokenize
+from task_vectors.lm.tokens import Tokens, check_context, end_of_line_ids, pad, tokenized
 from task_vectors.prompts.few_shot import TERMINATOR
 
-TOKENS = 2048  # in a batch, at first
+BATCH = 2048  # tokens, at first
 END = -1  # in place of a token's id
 
 
@@ -29,30 +29,35 @@ class Scores(NamedTuple):
     first: Tensor  # [B] bool: is the answer's first token the most likely one?
 
 
-@torch.no_grad()
-def score(lm: LanguageModel, texts: list[str], answers: list[str], *, tokens: int = TOKENS) -> Scores:
-    """States and scores of prompts `texts` with the completions `answers` (" 01101").
+def score(lm: LanguageModel, texts: list[str], answers: list[str], *, batch: int = BATCH) -> Scores:
+    """States and scores of prompts `texts` with the completions `answers` (" 01101"); see `score_tokens`."""
+    if not texts or len(texts) != len(answers):
+        raise ValueError(f"there must be an answer for each of at least one text, got {len(texts)} and {len(answers)}")
+    return score_tokens(lm, tokenized(lm, texts, answers), batch=batch)
 
-    Prompts of about equal length run together, at most `tokens` tokens at once; where the device's memory is too small
+
+@torch.no_grad()
+def score_tokens(lm: LanguageModel, tokens: Tokens, *, batch: int = BATCH) -> Scores:
+    """States and scores of prompts with the answers that may follow them.
+
+    Prompts of about equal length run together, at most `batch` tokens at once; where the device's memory is too small
     for that, batches are halved until one fits. Only the last position's states are kept.
 
     Raises ValueError, before the first forward pass, for a prompt that is longer than the model's context.
     """
-    if not texts or len(texts) != len(answers):
-        raise ValueError(f"there must be an answer for each of at least one text, got {len(texts)} and {len(answers)}")
-    check_context(lm, texts, answers)
-    prompts, tails = tokenize(lm, texts), answer_tokens(lm, texts, answers)
-    order = sorted(range(len(texts)), key=lambda i: len(prompts[i]) + len(tails[i]))
+    check_context(lm, tokens)
+    prompts, tails = tokens
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(tails[i]))
+    longest = len(prompts[order[-1]]) + len(tails[order[-1]])
     found, start = [], 0
     while start < len(order):
-        longest = len(prompts[order[-1]]) + len(tails[order[-1]])
-        rows = order[start : start + max(1, tokens // longest)]
+        rows = order[start : start + max(1, batch // longest)]
         try:
             found.append(_score_batch(lm, [prompts[i] for i in rows], [tails[i] for i in rows]))
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
-            tokens = longest * (len(rows) // 2)
+            batch = longest * (len(rows) // 2)
             continue
         start += len(rows)
     back = torch.tensor(order).argsort()

@@ -20,6 +20,7 @@ from task_vectors.regression.gpt import GPT
 from task_vectors.regression.lstm import LSTM
 from task_vectors.regression.mixtures import Mixture
 from task_vectors.regression.tokens import at_queries, token_shape, tokens
+from task_vectors.schedules import schedule
 
 WARM_UP = 200  # steps
 COOL_DOWN = 0.4  # of the steps, the last ones
@@ -111,7 +112,7 @@ def _train(
         if step == 0 and folder:
             keep()
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * min(1, (step + 1) / WARM_UP, (1 - step / recipe.steps) / COOL_DOWN)
+            group["lr"] = recipe.rate * schedule(step, recipe.steps, WARM_UP, COOL_DOWN)
         losses.append(training_step(model, optimizer, mixture, recipe, weights, seed, step))
         if not math.isfinite(losses[-1]):
             raise TrainingDiverged(
