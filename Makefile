@@ -16,6 +16,7 @@ book: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/pytest
 
 # Compute a stated part of every recorded result again, and compare.
