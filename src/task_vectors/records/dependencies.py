@@ -38,6 +38,7 @@ def _code(path: Path) -> str:
 
 
 def _module_names(tree: ast.Module, path: Path, root: Path) -> Iterator[str]:
+    yield from _public_modules(tree, root)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -47,6 +48,29 @@ def _module_names(tree: ast.Module, path: Path, root: Path) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value  # importlib.import_module("task_vectors.tasks")
+
+
+def _public_modules(tree: ast.Module, root: Path) -> Iterator[str]:
+    """The modules behind the public names in use: tv.capture after `import task_vectors as tv`, tv.kernels.saliency."""
+    used, called = [], set()  # dotted names below the package; what the package is called here
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            called |= {alias.asname or alias.name for alias in node.names if alias.name == PACKAGE}
+        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+            used += [alias.name for alias in node.names]
+    if called:
+        attributes = (ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        used += [name.partition(".")[2] for name in attributes if name.partition(".")[0] in called]
+    homes = _homes(root) if used else {}
+    for name in used:
+        yield f"{PACKAGE}.{homes.get(name.partition('.')[0]) or name}"
+
+
+def _homes(root: Path) -> dict[str, str | None]:
+    """Of each public name the module that it lives in; None for a package."""
+    stub = root / "src" / PACKAGE / "__init__.pyi"
+    lines = ast.parse(stub.read_text(encoding="utf-8")).body if stub.is_file() else []
+    return {alias.name: line.module for line in lines for alias in line.names}
 
 
 def _package_of(path: Path, level: int, root: Path) -> str:
