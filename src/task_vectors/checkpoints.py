@@ -73,7 +73,7 @@ def read_tensors(file: Path, run: str | None = None) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} is damaged ({reason}): delete it") from None
     if header.get("digest") != _digest(header.get("run", ""), tensors):
         raise CheckpointError(f"{file} is damaged (its content does not give its digest): delete it")
-    if run is not None and header["run"] != run:
+    if run is not None and header.get("run") != run:
         raise ValueError(f"{file} belongs to another training: name another folder")
     return tensors
 
