@@ -96,9 +96,9 @@ def interval(value: float, drawn: list[float], level: float = 0.95) -> Estimate:
     drawn = np.asarray(drawn, dtype=float)
     drawn = drawn[~np.isnan(drawn)]
     if np.isnan(value) or not len(drawn):
-        return Estimate(value, np.nan, np.nan)
+        return Estimate(float(value), np.nan, np.nan)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
 
 
 def mean_over_groups(values: np.ndarray, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Estimate:

@@ -177,7 +177,7 @@ def dots(
         ends = base.mark_rule(strokeWidth=2).encode(x=alt.X(f"{interval[0]}:Q", title=x_title), x2=f"{interval[1]}:Q")
         layers.insert(0, ends)
     layers += level_lines(levels or {}, axis="x")
-    height = alt.Step(step)
+    height = alt.Step(step, **{"for": "position"})
     return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
 
 

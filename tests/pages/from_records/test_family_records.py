@@ -1,12 +1,16 @@
 """Outcomes of each prompt from a record of td_of_families."""
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
+from scipy import stats
 
-from task_vectors.pages.from_records.families import family_facts, outcomes, td_by_layer
+from task_vectors.pages.from_records.families import TITLES, family_facts, outcomes, td_by_layer, td_profiles
+from task_vectors.pages.from_records.td_of_families import at_layer, by_task, published_by_task, published_r2
 
 
 class Recorded:
@@ -31,6 +35,37 @@ def test_outcomes_are_by_task_and_group():
 
 def test_td_leaves_null_out():
     assert td_by_layer(Recorded()).tolist() == [0.75, 0]
+
+
+def test_profiles_hold_a_row_for_each_layer():
+    table = td_profiles({("a", 1): Recorded(), ("b", 4): Recorded()}, ["model", "shots"])
+    assert table[table.model == "b"].values.tolist() == [["b", 4, 1, 0.75], ["b", 4, 2, 0]]
+    assert len(table) == 4
+
+
+def test_tables_by_task_read_each_family_at_its_own_layer():
+    """Two records of the same votes, one of them read at a layer where only Null is named."""
+    family = SimpleNamespace(tasks=("AND", "OR", "Null"))
+    runs, layers = (
+        {("a", "bitwise", 1): Recorded(), ("a", "pos", 1): Recorded()},
+        {("a", "bitwise"): 0, ("a", "pos"): 1},
+    )
+    table = by_task(runs, layers, {"bitwise": family, "pos": family}).set_index(["family", "task"])
+    assert table.td.tolist() == [0.5, 1, 0, 0, 0, 1]
+    assert table.accuracy["tagging"].tolist() == [0.5, 0, 0.5]
+    named, right = at_layer([Recorded(), Recorded()], 0)
+    assert named.shape == right.shape == (2, 2, 2)
+    assert named[1].mean(-1).tolist() == [0.5, 1]
+
+
+def test_published_points_give_about_the_published_r2():
+    points, printed = published_by_task(), published_r2()
+    assert points.groupby("family").size().tolist() == [18, 18]
+    for family in TITLES.values():
+        mine = points[points.family == family]
+        line = stats.linregress(mine.td, mine.accuracy)
+        [llama] = printed[(printed.family == family) & (printed.model == "Llama-3.1-8B")].r2
+        assert line.rvalue**2 == pytest.approx(llama, abs=0.07)  # the points are rounded
 
 
 def test_a_treebank_is_told_by_what_it_holds(tmp_path):

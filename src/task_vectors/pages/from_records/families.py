@@ -1,10 +1,12 @@
 """The two task families that several chapters ask about, and what a record of td_of_families says of each prompt."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from task_vectors.records.store import Record
 
@@ -41,6 +43,12 @@ def outcomes(record: Record, kind: str = "euclidean") -> Outcomes:
 def td_by_layer(record: Record) -> np.ndarray:
     """Task Decodability after each layer, mean over the tasks without Null: [L]."""
     return outcomes(record).named[:-1].mean((0, 1))
+
+
+def td_profiles(records: Mapping[tuple, Record], names: Sequence[str]) -> pd.DataFrame:
+    """td_by_layer of each record: the columns `names`, which hold its key, "layer" from 1, and "td"."""
+    rows = [(*key, i, td) for key, record in records.items() for i, td in enumerate(td_by_layer(record), start=1)]
+    return pd.DataFrame(rows, columns=[*names, "layer", "td"])
 
 
 def _sha256(path: str) -> str:
