@@ -11,6 +11,7 @@ import pandas as pd
 from task_vectors.records.store import Record
 
 TITLES = {"bitwise": "bitwise arithmetic", "pos": "tagging"}
+LONG_NAMES = {"bitwise": "bitwise_arithmetic", "pos": "pos_tagging"}  # in data/published
 
 
 class Outcomes(NamedTuple):

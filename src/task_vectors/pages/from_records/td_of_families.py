@@ -7,12 +7,11 @@ import pandas as pd
 
 from task_vectors.measures.statistics import Estimate, interval, mean_over_units
 from task_vectors.measures.td_and_accuracy import Relation, relation
-from task_vectors.pages.from_records.families import TITLES, Outcomes, outcomes
+from task_vectors.pages.from_records.families import LONG_NAMES, TITLES, Outcomes, outcomes
 from task_vectors.paths import project_root
 from task_vectors.records.store import Record
 from task_vectors.tasks.families.family import TaskFamily
 
-LONG_NAMES = {"bitwise": "bitwise_arithmetic", "pos": "pos_tagging"}  # in data/published
 COLUMNS = ["model", "family", "task", "demonstrations", "td", "accuracy"]
 
 
