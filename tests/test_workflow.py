@@ -25,8 +25,11 @@ FILES = {
     "data/lists/README.md": "About",
     "data/published/table.csv": "x,y",
     "benchmarks/results/step.csv": "x,y",
+    "data/recorded/trial.manifest": "0 seal",
     "data/recorded/trial/0/a.csv": "x,y",
+    "data/recorded/other.manifest": "0 seal",
     "data/recorded/other/0/a.csv": "x,y",
+    "data/recorded/verified.csv": "experiment,key",
     "book/index.md": "# A book",
     "_config.yml": "title: A book",
     "_toc.yml": "root: book/index",
@@ -84,7 +87,8 @@ def planned(output):
 def test_the_closure_follows_imports_and_data(project):
     assert dependencies("notebooks/01_one.ipynb", root=project) == ["data/lists/a.csv", PACKAGE, *LISTS]
     low, trials = "src/task_vectors/low.py", "src/task_vectors/trials.py"
-    assert dependencies("notebooks/02_two.ipynb", root=project) == ["data/recorded/trial/0/a.csv", PACKAGE, low, trials]
+    found = ["data/recorded/trial.manifest", PACKAGE, low, trials]
+    assert dependencies("notebooks/02_two.ipynb", root=project) == found
 
 
 @pytest.mark.parametrize(
@@ -92,9 +96,10 @@ def test_the_closure_follows_imports_and_data(project):
     [
         ("import importlib\nimportlib.import_module('task_vectors.low')", "src/task_vectors/low.py"),
         ("open('data/published/table.csv')", "data/published/table.csv"),
-        ("from task_vectors.trials import OTHER", "data/recorded/other/0/a.csv"),
-        ("from task_vectors import trials\ntrials.TRIAL", "data/recorded/trial/0/a.csv"),
-        ("folder = 'data/recorded'", "data/recorded/other/0/a.csv"),
+        ("from task_vectors.trials import OTHER", "data/recorded/other.manifest"),
+        ("from task_vectors import trials\ntrials.TRIAL", "data/recorded/trial.manifest"),
+        ("folder = 'data/recorded'", "data/recorded/other.manifest"),
+        ("folder = 'data/recorded'", "data/recorded/verified.csv"),
         ("open(f'data/lists/{1}.csv')", "data/lists/a.csv"),
         ("folder = 'benchmarks/results'", "benchmarks/results/step.csv"),
         ("root() / 'benchmarks' / 'results' / name", "benchmarks/results/step.csv"),
@@ -109,7 +114,20 @@ def test_the_closure_reads_names_in_texts(project, code, found):
 def test_only_records_of_the_experiments_in_use_count(project):
     (project / "probe.py").write_text("from task_vectors.trials import TRIAL")
     found = dependencies("probe.py", root=project)
-    assert [path for path in found if path.startswith("data/")] == ["data/recorded/trial/0/a.csv"]
+    assert [path for path in found if path.startswith("data/")] == ["data/recorded/trial.manifest"]
+
+
+def test_a_manifest_stands_for_the_files_of_its_records(project):
+    (project / "probe.py").write_text("folder = 'data/recorded'\nhome = root() / 'data'")
+    found = [path for path in dependencies("probe.py", root=project) if path.startswith("data/recorded/")]
+    assert found == [f"data/recorded/{name}" for name in ("other.manifest", "trial.manifest", "verified.csv")]
+
+
+def test_a_chooser_counts_without_what_it_chooses_from(project):
+    (project / "probe.py").write_text("from task_vectors import lists")
+    read = "src/task_vectors/lists/read.py"
+    found = dependencies("probe.py", root=project, choosers=[read])
+    assert found == [PACKAGE, "src/task_vectors/lists/__init__.py", read]
 
 
 def test_the_closure_leaves_out_what_is_not_there(project):
@@ -132,8 +150,8 @@ def test_the_workflow_makes_the_book_and_shows_progress(built, project):
     [
         (["src/task_vectors/unused.py", "data/published/table.csv", "data/lists/README.md"], "smoke", set()),
         (["src/task_vectors/lists/read.py"], "smoke", {"executed/01_one.ipynb", "_build/html/index.html"}),
-        (["data/recorded/other/0/a.csv"], "smoke", set()),
-        (["data/recorded/trial/0/a.csv"], "smoke", {"executed/02_two.ipynb", "_build/html/index.html"}),
+        (["data/recorded/other.manifest", "data/recorded/trial/0/a.csv"], "smoke", set()),
+        (["data/recorded/trial.manifest"], "smoke", {"executed/02_two.ipynb", "_build/html/index.html"}),
         (["book/index.md"], "smoke", {"_build/html/index.html"}),
         ([], "default", {"executed/01_one.ipynb", "_build/html/index.html"}),
     ],

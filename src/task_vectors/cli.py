@@ -57,42 +57,60 @@ def run(
 @app.command()
 def records(
     keep: Annotated[bool, typer.Option("--keep", help="Move what was computed here into data/recorded/.")] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="With --keep: also what was computed with uncommitted changes.")
+    ] = False,
 ) -> None:
-    """List the recorded results: what, when, how long, and whether the code has changed since."""
-    from task_vectors.experiments.registry import code_changed
-    from task_vectors.records.store import LIMIT
+    """List the recorded results: what, when, how long, and whether they are known to fit today's code."""
+    from task_vectors.experiments.registry import code_of
+    from task_vectors.records.kept import keep_records
+    from task_vectors.records.store import LIMIT, RecordError
 
-    found = _intact_records(keep)
+    try:
+        for folder in keep_records(allow_dirty) if keep else ():
+            print(f"kept {folder.relative_to(project_root())}")
+    except RecordError as error:
+        raise ParameterError(str(error)) from None
+    found, failures = _intact_records()
     rows = [("experiment", "key", "date", "seconds", "kB", "code", "parameters")]
     for record in found:
-        facts = record.provenance
-        code = "changed" if code_changed(record) else "same"
         shown = " ".join(f"{name}={value}" for name, value in record.parameters.items())
-        size = f"{record.size / 1e3:.0f}"
-        rows.append((record.experiment, record.key, facts["date"], f"{facts['seconds']:.0f}", size, code, shown))
+        size, seconds = f"{record.size / 1e3:.0f}", f"{record.provenance['seconds']:.0f}"
+        try:
+            code = code_of(record)
+        except Exception as error:  # one experiment that cannot be imported hides none of the others
+            code = f"unknown ({type(error).__name__})"
+        rows.append((record.experiment, record.key, record.provenance["date"], seconds, size, code, shown))
     print(_table(rows))
     megabytes = sum(record.size for record in found) / 1e6
     print(f"{len(found)} records, {megabytes:.1f} MB, {sum(r.provenance['seconds'] for r in found) / 60:.0f} minutes")
     if megabytes > LIMIT:
         print(f"warning: records in git should stay below {LIMIT} MB together", file=sys.stderr)
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 @app.command()
 def verify(
     experiment: Annotated[str | None, typer.Argument(help="Only the records of this experiment.")] = None,
-    changed: Annotated[bool, typer.Option("--changed", help="Only where the code has changed since.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Only those not known to fit today's code.")] = False,
 ) -> None:
     """Check every record's files, compute a stated part of each again, and compare."""
-    from task_vectors.experiments.registry import code_changed
+    from task_vectors.experiments.verification import is_due, verified
 
-    found = _intact_records()
-    names = sorted({record.experiment for record in found})
-    if experiment is not None and experiment not in names:
-        raise ParameterError(f"no records of {experiment!r}; there are: {', '.join(names) or 'none'}")
+    found, failures = _intact_records()
     wanted = [record for record in found if experiment in (None, record.experiment)]
-    wanted = [record for record in wanted if not changed or code_changed(record)]
-    print(f"{len(found)} records are intact; {len(wanted)} to compute in part", flush=True)
-    if not all([_verify_one(record) for record in wanted]):
+    if not found or not wanted:
+        names = ", ".join(sorted({record.experiment for record in found})) or "none"
+        failures.append(f"no records{f' of {experiment!r}' if experiment else ''}; there are: {names}")
+    due = [record for record in wanted if not changed or is_due(record)]
+    # In the order in which a model is loaded only once.
+    due.sort(key=lambda record: [str(record.parameters.get(name)) for name in ("model", "dtype")])
+    print(f"{len(found)} records are intact; {len(due) or 'none'} to compute in part", flush=True)
+    passed = [verified(record) for record in due]
+    for line in failures:
+        print(f"FAILED  {line}", flush=True)
+    if failures or not all(passed):
         sys.exit(1)
 
 
@@ -115,34 +133,20 @@ def findings(
         sys.exit(1)
 
 
-def _intact_records(keep: bool = False) -> list["Record"]:
-    from task_vectors.records.store import RecordError, all_records, keep_records
+def _intact_records() -> tuple[list["Record"], list[str]]:
+    """The records that can be read, and a line for each that cannot or is missing."""
+    from task_vectors.records.kept import missing
+    from task_vectors.records.store import RecordError, committed_folder, find_record, record_folders, stored
 
-    try:
-        for folder in keep_records() if keep else ():
-            print(f"kept {folder.relative_to(project_root())}")
-        return list(all_records())
-    except RecordError as error:
-        raise ParameterError(str(error)) from None
-
-
-def _verify_one(record: "Record") -> bool:
-    from task_vectors.experiments.registry import get_experiment
-
-    name = f"{record.experiment}/{record.key}"
-    try:
-        comparisons = get_experiment(record.experiment).verify(record)
-    except Exception as error:  # one experiment that no longer runs hides none of the others
-        print(f"FAILED  {name} {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
-        return False
-    if not comparisons:
-        print(f"FAILED  {name} its verify() compared nothing", flush=True)
-        return False
-    for item in comparisons:
-        verdict = "ok     " if item.agrees else "DIFFERS"
-        numbers = f"recorded {item.recorded:.6g}, computed {item.computed:.6g} (within {item.tolerance:.0e})"
-        print(f"{verdict} {name} {item.what}: {numbers}", flush=True)
-    return all(item.agrees for item in comparisons)
+    found, failures = [], []
+    for name in stored():
+        try:
+            found.append(find_record(name))
+        except RecordError as error:
+            failures.append(f"{name} {error}")
+    if committed_folder() in record_folders():
+        failures += [f"{name} is listed in its manifest, and missing" for name in missing(committed_folder())]
+    return [record for record in found if record], failures
 
 
 def run_key(notebook: str, values: Mapping[str, object]) -> str:

@@ -1,7 +1,7 @@
 """Votes and scores are those of the model with its adapter, which a record keeps, and a stopped training goes on."""
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -14,6 +14,7 @@ from task_vectors.lm.finetuning import Tuning, train, tuned, tuning_of
 from task_vectors.lm.interventions import capture
 from task_vectors.lm.tokens import up_to_answer
 from task_vectors.prompts.families import family_prompts
+from task_vectors.records import store
 from task_vectors.records.store import Record, recorded
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
@@ -36,13 +37,9 @@ FACTS = {**MODEL, "family": "bitwise", "options": {"digits": 4}, "tuning": plain
 @pytest.fixture(autouse=True)
 def small(tiny_llama, monkeypatch, tmp_path):
     monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
-    for name, value in {"checked_model": lambda *_: tiny_llama, "project_root": lambda: tmp_path, "EVERY": 2}.items():
+    monkeypatch.setattr(store, "project_root", lambda: tmp_path)
+    for name, value in {"checked_model": lambda *_: tiny_llama, "EVERY": 2}.items():
         monkeypatch.setattr(band_tuning, name, value)
-
-
-@pytest.fixture
-def training(tmp_path):
-    return tmp_path / "runs" / "training"
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +118,10 @@ def test_what_is_recorded_is_what_the_trained_adapter_does(tiny_llama):
 
 
 @pytest.mark.parametrize("lowest", [1, 2])
-def test_votes_below_the_band_are_those_of_the_untrained_model(lowest):
+def test_votes_below_the_band_are_those_of_the_untrained_model(lowest, tmp_path):
     before = untrained(**MODEL, tests=TESTS, seed=SEED)
-    after = run(**FACTS | {"tuning": plain(replace(TUNING, layers=tuple(range(lowest, 3))))})
+    tuning = plain(replace(TUNING, layers=tuple(range(lowest, 3))))
+    after = run(**FACTS | {"tuning": tuning}, scratch=tmp_path / "scratch")
     assert not (before["prompts"].log_prob == after["prompts"].log_prob).any()
     for i in range(2):
         for kind in ("task", "symbol"):
@@ -133,9 +131,8 @@ def test_votes_below_the_band_are_those_of_the_untrained_model(lowest):
     assert changed.tolist() == [layer >= lowest for layer in range(3)]
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(training, monkeypatch):
-    expected, real, steps = run(**FACTS), finetuning.training_step, []
-    assert not list(training.iterdir())
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    expected, real, steps = run(**FACTS, scratch=tmp_path / "whole"), finetuning.training_step, []
 
     def interrupted(*args):
         steps.append(args[3])
@@ -145,22 +142,22 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(training, monkeypatc
 
     monkeypatch.setattr(finetuning, "training_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(**FACTS)
-    assert len(list(training.iterdir())) == 1
-    assert_same_results(run(**FACTS), expected)
+        run(**FACTS, scratch=tmp_path / "stopped")
+    assert_same_results(run(**FACTS, scratch=tmp_path / "stopped"), expected)
     assert steps == [0, 1, 2, 3, 2, 3, 4, 5]
-    assert not list(training.iterdir())
 
 
-def test_a_run_that_was_stopped_after_its_training_does_not_train_again(training, monkeypatch):
-    expected = run(**FACTS)
+def test_a_run_that_was_stopped_after_its_training_does_not_train_again(tmp_path, monkeypatch):
+    expected = recorded(BAND_TUNING, **FACTS)
     with monkeypatch.context() as patch:
         patch.setattr(band_tuning, "look", None)
         with pytest.raises(TypeError):
-            run(**FACTS)
+            recorded(BAND_TUNING, **FACTS, recompute=True)
     monkeypatch.setattr(finetuning, "training_step", None)
-    assert_same_results(run(**FACTS), expected)
-    assert not list(training.iterdir())
+    again = recorded(BAND_TUNING, **FACTS, recompute=True)
+    pd.testing.assert_frame_equal(again.table("prompts"), expected.table("prompts"))
+    assert torch.equal(again.tensors("losses")["losses"], expected.tensors("losses")["losses"])
+    assert not list((tmp_path / "runs" / "scratch" / "band_tuning").iterdir())
 
 
 def test_a_kept_adapter_is_the_trained_one_rounded(tiny_llama):
@@ -216,31 +213,3 @@ def test_a_record_of_the_untrained_model_is_verified(monkeypatch, skilled, tiny_
 def test_a_tuning_comes_back_from_json(targets):
     tuning = replace(TUNING, layers=(2, 0), targets=targets)
     assert tuning_of(plain(tuning)) == tuning
-
-
-def test_trainings_that_differ_have_folders_of_their_own_and_tests_share_one(training, monkeypatch):
-    folders = []
-
-    def stop(_lm, _family, _tuning, folder, _every):
-        folders.append(folder)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(band_tuning, "train", stop)
-
-    def folder_of(**changes):
-        with pytest.raises(KeyboardInterrupt):
-            run(**FACTS | changes)
-        return folders[-1]
-
-    mine = folder_of()
-    assert mine.parent == training
-    assert mine == folder_of(tests=TESTS[:1]) == folder_of(seed=6) == folder_of(keep_adapter=True)
-    stated = {field.name: field.default for field in fields(Tuning)} | {"layers": [1]}
-    assert folder_of(tuning={"layers": [1]}) == folder_of(tuning=stated)
-    others = {"layers": [2], "rank": 3, "alpha": 5, "dropout": 0.2, "targets": ["q_proj"], "steps": 7, "batch": 4}
-    others |= {"rate": 0.2, "warm_up": 2, "n_demos": 2, "seed": 4}
-    assert others.keys() == {field.name for field in fields(Tuning)}
-    found = {folder_of(tuning=FACTS["tuning"] | {name: value}) for name, value in others.items()}
-    changes = {"model": "b", "weights": "b", "dtype": "bfloat16", "source": "b", "family": "pos", "options": {}}
-    found |= {folder_of(**{"options": {}} | {name: value}) for name, value in changes.items()}
-    assert len(found | {mine}) == len(others) + len(changes) + 1

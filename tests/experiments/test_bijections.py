@@ -31,7 +31,7 @@ def parameters(folder, tmp_path, monkeypatch):
 
 def alter(record: Record, column: str, row: int, value: object) -> Record:
     """The record with one entry of its answers changed, past its checksums."""
-    path = record.folder / "answers.csv"
+    path = record.folder / "answers.csv.gz"
     table = record.table("answers")
     table.loc[row, column] = value
     table.to_csv(path, index=False, quoting=2, lineterminator="\n")

@@ -6,6 +6,7 @@ import pytest
 from task_vectors.experiments import emergence
 from task_vectors.experiments.emergence import EMERGENCE, trained
 from task_vectors.experiments.registry import get_experiment
+from task_vectors.records import store
 from task_vectors.records.store import Record, all_records, recorded
 from task_vectors.regression import training
 from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
@@ -22,7 +23,7 @@ TASKS = {
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
-    monkeypatch.setattr(emergence, "_folder", lambda **parameters: tmp_path / "training")
+    monkeypatch.setattr(store, "project_root", lambda: tmp_path)
     for name, value in {"PER_CLASS": 20, "STATES": 12, "REDRAWS": 2, "COMPONENTS": 3}.items():
         monkeypatch.setattr(emergence, name, value)
 
@@ -37,7 +38,7 @@ def record_of(mixture, recipe=RECIPE, **extent):
 def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture, tmp_path):
     record = record_of(mixture, replace(RECIPE, architecture=architecture), pictures=True)
     assert record.from_here
-    assert not list(tmp_path.glob("training*"))  # else it would not be computed again
+    assert not list((tmp_path / "runs" / "scratch" / "emergence").iterdir())  # else it would not be computed again
     for name in ("errors", "decodability", "probes"):
         assert record.table(name).step.unique().tolist() == [0, 2, 4, 6], name
     for name in ("distances", "patches"):
@@ -63,6 +64,11 @@ def test_what_a_record_keeps_beside_its_tables(extent, kept):
     compared = EMERGENCE.verify(record)
     assert len(compared) == 3 + ("last" in kept)
     assert all(comparison.agrees for comparison in compared)
+
+
+def test_a_training_of_fewer_steps_than_are_checked_verifies():
+    compared = EMERGENCE.verify(record_of("sparse", replace(RECIPE, steps=2)))
+    assert [comparison.agrees for comparison in compared] == [True] * 3
 
 
 def test_the_errors_are_those_of_the_recorded_model():

@@ -13,6 +13,7 @@ from task_vectors.lm.finetuning import Tuning, tuned
 from task_vectors.lm.interventions import capture, inject
 from task_vectors.lm.tokens import end_of_line_ids, tokenize, up_to_answer
 from task_vectors.prompts.families import family_prompts
+from task_vectors.records import store
 from task_vectors.records.store import Record, recorded
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
@@ -28,7 +29,7 @@ def record(tiny_llama, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned_state")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TASK_VECTORS_RECORDS", str(folder / "records"))
-        patch.setattr(band_tuning, "project_root", lambda: folder)
+        patch.setattr(store, "project_root", lambda: folder)
         for module in (band_tuning, tuned_state):
             patch.setattr(module, "checked_model", lambda *_: tiny_llama)
         yield recorded(TUNED_STATE, trained=TRAINED, n_prompts=GROUPS)

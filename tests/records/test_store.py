@@ -1,5 +1,6 @@
-import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,37 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from trial import TRIAL, run, verify
 
-from task_vectors import cli
-from task_vectors.experiments import registry
-from task_vectors.experiments.registry import code_changed, get_experiment
-from task_vectors.pages.provenance import provenance_table
 from task_vectors.records import store
-from task_vectors.records.store import Comparison, Experiment, RecordError, all_records, recorded
-
-VALUE = 0.1 + 0.2
-
-
-def run(size, name="a"):
-    table = pd.DataFrame({"x": np.arange(size) * VALUE, "name": [name] * size})
-    return {"table": table, "weights": {"w": torch.arange(size, dtype=torch.float32)}}
-
-
-def verify(record):
-    return [Comparison("last x", record.table("table")["x"].iloc[-1], (record.parameters["size"] - 1) * VALUE, 1e-12)]
-
-
-TRIAL = Experiment("trial", 1, run, verify)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Records of their own, of an experiment that is registered."""
-    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path))
-    monkeypatch.setitem(registry.EXPERIMENTS, "trial", f"{__name__}:TRIAL")
-    for module in (store, registry):
-        monkeypatch.setattr(module, "source_digest", lambda module: "today")
-    return tmp_path
+from task_vectors.records.store import Comparison, Experiment, all_records, record_key, recorded
 
 
 def test_what_was_computed_once_is_read():
@@ -56,6 +30,28 @@ def test_other_parameters_and_versions_are_other_records():
     newer = Experiment("trial", 2, run, verify)
     assert len(keys | {recorded(newer, size=3).key}) == 4
     assert len(list(all_records())) == 4
+
+
+def test_a_parameter_at_its_default_is_as_one_that_is_not_given():
+    first = recorded(TRIAL, size=3)
+    assert not recorded(TRIAL, size=3, name="a").from_here
+    assert first.parameters == {"size": 3}
+    assert record_key(TRIAL, {"size": 3, "name": "a"}) == first.key != record_key(TRIAL, {"size": 3, "name": "b"})
+
+
+def test_a_default_of_another_type_is_another_value():
+    experiment = Experiment("trial", 1, lambda flag=False: run(int(flag)), verify)
+    assert record_key(experiment, {"flag": False}) == record_key(experiment, {})
+    assert record_key(experiment, {"flag": 0}) != record_key(experiment, {})
+
+
+def test_the_same_table_gives_the_same_bytes(home):
+    def content():
+        return (recorded(TRIAL, size=3, recompute=True).folder / "table.csv.gz").read_bytes()
+
+    first = content()
+    time.sleep(1.1)  # a gzip file may hold the time, in seconds
+    assert content() == first
 
 
 def test_recompute_replaces_what_is_there():
@@ -107,14 +103,6 @@ def test_tensors_come_back_whether_or_not_they_share_memory():
     assert {tensor.dtype for tensor in back.values()} == {torch.bfloat16}
 
 
-def test_a_record_from_before_column_types_were_kept_is_read():
-    path = recorded(TRIAL, size=3).folder / "provenance.json"
-    content = json.loads(path.read_text())
-    del content["columns"], content["seal"]
-    path.write_text(json.dumps(content | {"seal": store._digest(store._canonical(content))}))
-    pd.testing.assert_frame_equal(recorded(TRIAL, size=3).table("table"), run(3)["table"], check_exact=True)
-
-
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -128,72 +116,7 @@ def test_parameters_are_checked_before_anything_runs(home, parameters, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         recorded(TRIAL, **parameters)
     assert "\n" not in str(caught.value)
-    assert list(home.iterdir()) == []
-
-
-def edit_table(folder):
-    path = folder / "table.csv"
-    path.write_text(path.read_text().replace("0.0,", "0.5,", 1))
-    return path
-
-
-def remove_weights(folder):
-    (folder / "weights.safetensors").unlink()
-    return folder / "weights.safetensors"
-
-
-def add_file(folder):
-    (folder / "more.csv").write_text("x\n1\n")
-    return folder / "more.csv"
-
-
-def edit_provenance(folder):
-    path = folder / "provenance.json"
-    path.write_text(path.read_text().replace('"seconds": ', '"seconds": 1'))
-    return path
-
-
-def edit_parameters_with_a_new_seal(folder):
-    path = folder / "provenance.json"
-    content = json.loads(path.read_text())
-    content["parameters"]["size"] = 4
-    content.pop("seal")
-    content["seal"] = store._digest(store._canonical(content))
-    path.write_text(json.dumps(content))
-    return path
-
-
-def remove_provenance(folder):
-    (folder / "provenance.json").unlink()
-    return folder / "provenance.json"
-
-
-def break_json(folder):
-    (folder / "provenance.json").write_text("{")
-    return folder / "provenance.json"
-
-
-DAMAGES = [
-    edit_table,
-    remove_weights,
-    add_file,
-    edit_provenance,
-    edit_parameters_with_a_new_seal,
-    remove_provenance,
-    break_json,
-]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_record_is_refused_in_one_line_that_names_the_file(damage):
-    path = damage(recorded(TRIAL, size=3).folder)
-    with pytest.raises(RecordError) as caught:
-        recorded(TRIAL, size=3)
-    assert str(path) in str(caught.value)
-    assert "delete the folder" in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-    with pytest.raises(RecordError):
-        list(all_records())
+    assert not home.exists()
 
 
 def test_a_run_that_fails_leaves_nothing(home):
@@ -202,7 +125,7 @@ def test_a_run_that_fails_leaves_nothing(home):
 
     with pytest.raises(KeyboardInterrupt):
         recorded(Experiment("trial", 1, fail, verify), size=3)
-    assert not list(home.rglob("*.csv"))
+    assert not list(home.rglob("*.csv*"))
     assert recorded(TRIAL, size=3).from_here
 
 
@@ -226,7 +149,7 @@ def run(size):
     time.sleep(max(0, float(sys.argv[1]) - time.time()))  # both end at the same time
     return {"table": pd.DataFrame({"x": range(size)})}
 
-store.source_digest = lambda module: "today"
+store.source_digest = lambda experiment, parameters: "today"
 experiment = Experiment("race", 1, run, lambda record: [])
 print(len(recorded(experiment, size=1000, recompute=True).table("table")))
 """
@@ -240,58 +163,6 @@ def test_two_processes_that_finish_together_leave_one_whole_record(home):
     assert list(record.folder.parent.iterdir()) == [record.folder]
 
 
-def test_code_that_changed_since_is_seen(monkeypatch):
-    record = recorded(TRIAL, size=3)
-    assert not code_changed(record)
-    monkeypatch.setattr(registry, "source_digest", lambda module: "tomorrow")
-    assert code_changed(record)
-
-
-def test_the_digest_follows_the_modules_that_an_experiment_rests_on(monkeypatch, tmp_path):
-    monkeypatch.undo()
-    files = {
-        "a.py": "from task_vectors import b",
-        "b.py": "x = 1",
-        "c.py": "y = 1",
-        "records.py": "z = 1",
-        "__init__.py": "",
-    }
-    for name, text in files.items():
-        (tmp_path / "src" / "task_vectors" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "src" / "task_vectors" / name).write_text(text)
-    monkeypatch.setattr(store, "project_root", lambda: tmp_path)
-
-    def digest_after(name, text):
-        (tmp_path / "src" / "task_vectors" / name).write_text(text)
-        store.source_digest.cache_clear()
-        return store.source_digest("task_vectors.a")
-
-    store.source_digest.cache_clear()
-    before = store.source_digest("task_vectors.a")
-    assert digest_after("c.py", "y = 2") == before
-    assert digest_after("records.py", "z = 2") == before
-    assert digest_after("b.py", "x = 1\r\n") != before
-    assert digest_after("b.py", "x = 1") == before
-    assert digest_after("b.py", "x = 2") != before
-
-
-def test_kept_records_move_to_data(monkeypatch, home):
-    monkeypatch.delenv("TASK_VECTORS_RECORDS")
-    monkeypatch.setattr(store, "project_root", lambda: home)
-    computed = recorded(TRIAL, size=3)
-    assert computed.folder.is_relative_to(home / "runs" / "recorded")
-    assert store.keep_records() == [home / "data" / "recorded" / "trial" / computed.key]
-    assert recorded(TRIAL, size=3).folder.is_relative_to(home / "data" / "recorded")
-    assert recorded(TRIAL, size=3, recompute=True).folder.is_relative_to(home / "runs" / "recorded")
-
-
-def test_records_of_a_named_folder_can_be_kept(monkeypatch, home):
-    monkeypatch.setattr(store, "project_root", lambda: home.parent / "project")
-    key = recorded(TRIAL, size=3).key
-    assert store.keep_records() == [home.parent / "project" / "data" / "recorded" / "trial" / key]
-    assert list(all_records()) == []
-
-
 @pytest.mark.parametrize(
     ("was", "now", "agrees"),
     [(2.0, 2.1, True), (2.0, 2.3, False), (np.inf, np.inf, True), (np.inf, 1.0, False), (1.0, np.nan, False)],
@@ -300,75 +171,58 @@ def test_a_comparison_is_relative_to_the_recorded_size(was, now, agrees):
     assert Comparison("x", was, now, 0.1).agrees == agrees
 
 
-def test_the_closing_table_sums_an_experiment_up(monkeypatch):
-    mine = [recorded(TRIAL, size=size) for size in (3, 4)]
-    for record, seconds, date in zip(mine, (60, 30), ("2026-01-03 10:00 UTC", "2026-01-01 10:00 UTC"), strict=True):
-        record.provenance.update(seconds=seconds, date=date, processor=f"a processor of {date[:10]}")
-    monkeypatch.setattr(registry, "source_digest", lambda module: "tomorrow")
-    [row] = provenance_table(mine).to_dict("records")
-    assert (row["Records"], row["Minutes"], row["Code changed since"]) == (2, 1.5, 2)
-    assert row["Computed"] == "2026-01-01 to 2026-01-03"
-    assert row["Processor"] == "a processor of 2026-01-01; a processor of 2026-01-03"
-    assert len(provenance_table([])) == 0
+def trains(size, scratch):
+    """Keeps a training in `scratch`, and tells whether there was one."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    gone_on = (scratch / "checkpoint").exists()
+    (scratch / "checkpoint").touch()
+    return {"table": pd.DataFrame({"gone_on": [gone_on]})}
 
 
-def exit_code(*arguments):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    return caught.value.code
+TRAINING = Experiment("trial", 1, trains, verify)
 
 
-def test_verify_tells_what_differs(monkeypatch, capsys):
-    recorded(TRIAL, size=3)
-    assert exit_code("verify") == 0
-    assert "1 records are intact; 1 to compute in part" in capsys.readouterr().out
-    assert exit_code("verify", "--changed") == 0
-    assert "0 to compute" in capsys.readouterr().out
-    monkeypatch.setattr(sys.modules[__name__], "VALUE", 0.5)
-    assert exit_code("verify") == 1
-    assert "DIFFERS trial/" in capsys.readouterr().out
+def test_scratch_is_no_parameter_and_goes_when_the_record_is_in_place(tmp_path):
+    record = recorded(TRAINING, size=3)
+    assert record.parameters == {"size": 3}
+    assert not list(tmp_path.rglob("checkpoint"))
+    assert not recorded(TRAINING, size=3, recompute=True).table("table").gone_on.item()
+    with pytest.raises(ValueError, match="unexpected keyword argument 'scratch'; it takes: size"):
+        recorded(TRAINING, size=3, scratch="here")
 
 
-def test_verify_goes_on_after_an_experiment_that_no_longer_runs(monkeypatch, capsys):
-    def fail(record):
-        raise KeyError("gone")
+@pytest.mark.parametrize("step", ["write_results", "put"])
+def test_a_training_outlives_a_record_that_cannot_be_written(monkeypatch, tmp_path, step):
+    def fail(*arguments):
+        raise OSError("no space left on device")
 
-    checks = {3: verify, 4: fail, 5: lambda record: []}
-    for size in checks:
-        recorded(TRIAL, size=size)
-    chosen = Experiment("trial", 1, run, lambda record: checks[record.parameters["size"]](record))
-    monkeypatch.setattr(sys.modules[__name__], "TRIAL", chosen)
-    assert exit_code("verify") == 1
-    out = capsys.readouterr().out
-    assert "KeyError: 'gone'" in out
-    assert "compared nothing" in out
-    assert "last x: recorded" in out
-
-
-def test_a_verify_that_compares_nothing_is_a_failure(monkeypatch):
-    recorded(TRIAL, size=5)
-    monkeypatch.setattr(sys.modules[__name__], "TRIAL", Experiment("trial", 1, run, lambda record: []))
-    assert exit_code("verify") == 1
+    with monkeypatch.context() as full:
+        full.setattr(store, step, fail)
+        with pytest.raises(OSError, match="no space"):
+            recorded(TRAINING, size=3)
+    key = record_key(TRAINING, {"size": 3})
+    assert (tmp_path / "runs" / "scratch" / "trial" / key / "checkpoint").is_file()
+    assert recorded(TRAINING, size=3).table("table").gone_on.item()
+    assert not list(tmp_path.rglob("checkpoint"))
 
 
-def test_verify_refuses_what_is_damaged_or_unknown(capsys):
-    edit_table(recorded(TRIAL, size=3).folder)
-    assert exit_code("verify") == 2
-    assert "table.csv has checksum" in capsys.readouterr().err
-    assert exit_code("verify", "nothing") == 2
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from task_vectors.records import store
+from test_store import TRAINING
+
+store.source_digest = lambda experiment, parameters: "today"
+store.project_root = lambda: Path(sys.argv[1])
+write = store.write_results
+store.write_results = lambda *arguments: write(*arguments) and os.kill(os.getpid(), signal.SIGKILL)
+store.recorded(TRAINING, size=3)
+"""
 
 
-def test_an_experiment_that_is_not_registered_is_named():
-    with pytest.raises(RecordError, match="no experiment 'foreign'"):
-        get_experiment("foreign")
-
-
-def test_the_list_shows_every_record(capsys):
-    recorded(TRIAL, size=3, name="b")
-    assert exit_code("records") == 0
-    assert "size=3 name=b" in capsys.readouterr().out
-
-
-def test_the_command_line_needs_no_torch():
-    code = "import sys; from task_vectors import cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def test_a_training_outlives_a_kill_before_its_record_is_in_place(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    assert list(all_records()) == []
+    assert recorded(TRAINING, size=3).table("table").gone_on.item()

@@ -7,8 +7,7 @@ same states, the next symbol of the answer: near the top a state predicts that s
 
 import functools
 import json
-import shutil
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -32,10 +31,9 @@ from task_vectors.lm.pinned_weights import checked_model
 from task_vectors.lm.scoring import score_tokens
 from task_vectors.lm.tokens import tokens_up_to_answer
 from task_vectors.measures.decodability import K
-from task_vectors.paths import project_root
 from task_vectors.prompts.families import FamilyPrompts, family_prompts
-from task_vectors.records.store import Comparison, Experiment, Record, record_key
-from task_vectors.tasks.families.catalog import get_family
+from task_vectors.records.store import Comparison, Experiment, Record
+from task_vectors.tasks.families.catalog import family_file, get_family
 
 EVERY = 25  # steps from one checkpoint to the next
 CHECK_PROMPTS = 2  # of each task
@@ -53,9 +51,10 @@ def run(
     tuning: dict,
     tests: list[dict],
     seed: int,
+    scratch: Path,
     keep_adapter: bool = False,
 ) -> dict[str, object]:
-    """Train on a family, then look at the model with its adapter. Goes on where it stopped.
+    """Train on a family, then look at the model with its adapter. Goes on from where `scratch` shows that it stopped.
 
     `tuning` are the fields of Tuning. A test is what `look` takes, and `seed` that of its prompts. `source`: sha256 of
     the user's treebank, or "".
@@ -63,11 +62,9 @@ def run(
     What `untrained` gives; and table "training" (seconds), tensors "losses", with keep_adapter "adapter" (bfloat16).
     """
     lm, how = checked_model(model, weights, dtype), tuning_of(tuning)
-    folder = _folder(model=model, weights=weights, dtype=dtype, family=family, options=options, source=source, how=how)
-    adapter, losses, seconds = train(lm, get_family(family, options), how, folder, EVERY)
+    adapter, losses, seconds = train(lm, get_family(family, options), how, scratch, EVERY)
     with tuned(lm, adapter):
         results = _looks(lm, tests, seed)
-    shutil.rmtree(folder)  # or computing the record again would train nothing
     results |= {"training": pd.DataFrame({"seconds": [seconds]}), "losses": {"losses": losses}}
     return results | ({"adapter": _halved(adapter)} if keep_adapter else {})
 
@@ -182,15 +179,15 @@ def _looks(lm: LanguageModel, tests: list[dict], seed: int) -> dict[str, object]
     return {"prompts": prompts} | {f"votes_{i}": found for i, found in enumerate(votes)}
 
 
-def _folder(*, how: Tuning, **facts) -> Path:
-    """Where the training is kept while it runs: the same for all tests."""
-    key = record_key(BAND_TUNING, facts | {"tuning": asdict(how)})
-    return project_root().joinpath("runs", "training", key)
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The modules of the families that are trained and tested on."""
+    trained = [parameters["family"]] if "family" in parameters else []
+    return [family_file(name) for name in {*trained, *(test["family"] for test in parameters["tests"])}]
 
 
 def _halved(adapter: Adapter) -> dict[str, Tensor]:
     return {name: tensor.to(torch.bfloat16) for name, tensor in adapter.weights.items()}
 
 
-UNTRAINED = Experiment("untrained", 1, untrained, verify_untrained)
-BAND_TUNING = Experiment("band_tuning", 1, run, verify)
+UNTRAINED = Experiment("untrained", 1, untrained, verify_untrained, rests_on)
+BAND_TUNING = Experiment("band_tuning", 1, run, verify, rests_on)

@@ -1,6 +1,6 @@
 """What is recorded of a language model on bijections: ICL against its task vector, on a task in one of four forms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -10,7 +10,7 @@ from task_vectors.lm.pinned_weights import checked_model
 from task_vectors.lm.task_vector import RULES, Evaluation, answer_room, choose_layers, evaluate, test_answers
 from task_vectors.prompts.few_shot import Prompts, few_shot_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
-from task_vectors.tasks.catalog import get_task
+from task_vectors.tasks.catalog import get_task, task_files
 from task_vectors.tasks.task import Task, bijection, union
 
 FORMS = ("X → Y", "Y → X", "X ↔ Y", "union")
@@ -111,6 +111,12 @@ def verify(record: Record) -> list[Comparison]:
     return [*compared, Comparison("log-probability of selection answers, mean over layers", *log_probs, 1e-3)]
 
 
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The tables of the task's pairs, and of its partner's in a union."""
+    task = parameters["task"]
+    return task_files(task, PARTNERS.get(task, task)) if parameters["form"] == "union" else task_files(task)
+
+
 def _beginning(prompts: Prompts) -> Prompts:
     """The prompts of the first set of demonstrations."""
     per_prompt = ("texts", "queries", "answers", "demos", "prefix", "groups", "parts")
@@ -125,4 +131,4 @@ def _join(answers: tuple[str, ...]) -> str:
     return SEPARATOR.join(answers)
 
 
-BOTH_WAYS = Experiment("bijections", 1, run, verify)
+BOTH_WAYS = Experiment("bijections", 1, run, verify, rests_on)

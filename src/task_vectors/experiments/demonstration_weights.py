@@ -5,7 +5,7 @@ Combined: the conjecture itself. If the vector is a linear combination of the de
 give it from their states, also in prompts that the weights were not fitted to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from task_vectors.lm.pinned_weights import checked_model
 from task_vectors.lm.task_vector import choose_layers
 from task_vectors.prompts.few_shot import TERMINATOR, Pair, Prompts, few_shot_prompts, render, split
 from task_vectors.records.store import Comparison, Experiment, Record
-from task_vectors.tasks.catalog import get_task
+from task_vectors.tasks.catalog import get_task, task_files
 from task_vectors.tasks.task import Task
 
 TOKENS = ("input", "arrow", "answer", "line end")  # of a demonstration: its last token of x, of the arrow, of y
@@ -65,6 +65,11 @@ def verify(record: Record) -> list[Comparison]:
     again = replacement_shifts(lm, task, prompts, facts["seed"], limit=CHECK_PROMPTS)
     before = record.table("shifts").query("prompt < @CHECK_PROMPTS")["shift"]
     return [Comparison(f"mean shift of {CHECK_PROMPTS} prompts", before.mean(), again.mean().item(), 1e-3)]
+
+
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The table of the task's pairs."""
+    return task_files(parameters["task"])
 
 
 @torch.no_grad()
@@ -193,4 +198,4 @@ def _shift_table(shifts: Tensor) -> pd.DataFrame:
     return pd.DataFrame({"layer": layer, "prompt": prompt, "demo": demo, "shift": values})
 
 
-WEIGHTS = Experiment("demonstrations", 1, run, verify)
+WEIGHTS = Experiment("demonstrations", 1, run, verify, rests_on)

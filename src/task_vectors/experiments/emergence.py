@@ -1,6 +1,5 @@
 """What is recorded of a training run: how errors, decodability and patches change from snapshot to snapshot."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +8,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from task_vectors.measures.decodability import task_decodability
-from task_vectors.paths import project_root
-from task_vectors.records.store import Comparison, Experiment, Record, record_key
+from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.regression.mixtures import FamilyMixture, Mixture, SparseMixture
 from task_vectors.regression.patching import patch_table
 from task_vectors.regression.predictors import all_predictions
@@ -36,12 +34,13 @@ def run(
     task: dict,
     recipe: dict,
     every: int,
+    scratch: Path,
     tables_only: bool = False,
     pictures: bool = False,
 ) -> dict[str, object]:
     """Train one seed and look at every snapshot. `task` are the fields of the mixture, `recipe` those of Recipe.
 
-    Where this was interrupted, it goes on from the last snapshot in runs/training.
+    Where this was interrupted, it goes on from the last snapshot in `scratch`.
 
     Tables, all by step: "errors" (class, demos, error), "decodability" (reading, metric, layer, class, td) and "probes"
     (reading, probe, layer, accuracy); of every fifth snapshot and the last, "distances" (of its predictions from a
@@ -51,15 +50,14 @@ def run(
     and the last, principal components of the mean reading, [N, L, COMPONENTS], float16).
     """
     problem, how = MIXTURES[mixture](**task), Recipe(**recipe)
-    folder = _folder(seed=seed, mixture=mixture, task=task, recipe=recipe, every=every)
-    losses, seconds = train(problem, how, seed, folder, every)
+    losses, seconds = train(problem, how, seed, scratch, every)
     test, held_out = (
         balanced(problem, size, how.n_demos + 1, s) for size, s in ((PER_CLASS, TEST_SEED), (25, TUNE_SEED))
     )
     learners = all_predictions(problem, test, held_out)
     looks, states = {}, {}
-    for step in tqdm(snapshot_steps(folder), desc="snapshots", mininterval=5):
-        model = snapshot(folder, how, problem.dim, step)
+    for step in tqdm(snapshot_steps(scratch), desc="snapshots", mininterval=5):
+        model = snapshot(scratch, how, problem.dim, step)
         predictions = predict(model, how.layout, test.x, test.y)  # [B, n]
         errors = by_class((predictions - test.y).square(), test.classes)
         tables, mean_states = look(model, problem, how)
@@ -74,7 +72,6 @@ def run(
     last = {name: parameter.to(torch.bfloat16) for name, parameter in model.named_parameters()}
     check = pd.DataFrame({"seconds": [seconds], "error": [_check_error(_model(last, how, problem), problem, how)]})
     results = {name: pd.concat(parts, ignore_index=True) for name, parts in looks.items()}
-    shutil.rmtree(folder)  # or computing the record again would only look at the same snapshots
     results |= {"check": check, "losses": {"losses": losses}}
     results |= {} if tables_only else {"last": last}
     return results | {"states": states} if pictures else results
@@ -114,20 +111,14 @@ def verify(record: Record) -> list[Comparison]:
     """The first losses of the training, and the last snapshot's error on a few sequences where it is kept."""
     facts = record.parameters
     problem, how = MIXTURES[facts["mixture"]](**facts["task"]), Recipe(**facts["recipe"])
-    again, _ = train(problem, how, facts["seed"], stop=CHECK_STEPS)
-    recorded = record.tensors("losses")["losses"]
-    compared = [
-        Comparison(f"loss of step {step}", recorded[step].item(), again[step].item(), 1e-3)
-        for step in range(CHECK_STEPS)
-    ]
+    again, _ = train(problem, how, facts["seed"], stop=min(CHECK_STEPS, how.steps))
+    recorded = record.tensors("losses")["losses"][:CHECK_STEPS]
+    pairs = enumerate(zip(recorded.tolist(), again.tolist(), strict=True))
+    compared = [Comparison(f"loss of step {step}", *pair, 1e-3) for step, pair in pairs]
     if facts.get("tables_only"):
         return compared
     error = record.table("check")["error"].item()
     return [*compared, Comparison("error of the last model", error, _check_error(trained(record), problem, how), 1e-2)]
-
-
-def _folder(**parameters) -> Path:
-    return project_root().joinpath("runs", "training", record_key(EMERGENCE, parameters))
 
 
 def _model(tensors: dict[str, Tensor], recipe: Recipe, mixture: Mixture) -> nn.Module:

@@ -1,7 +1,7 @@
 """What the first chapter looks at, of one task in one wording: ICL by number of demonstrations, a task vector at work,
 and what the vector says when it is read through the model's own unembedding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from task_vectors.lm.task_vector import answer_room, choose_layers, evaluate, te
 from task_vectors.lm.tokens import answer_tokens
 from task_vectors.prompts.few_shot import Prompts, completion, few_shot_prompts, render
 from task_vectors.records.store import Comparison, Experiment, Record
-from task_vectors.tasks.catalog import get_task
+from task_vectors.tasks.catalog import get_task, task_files
 from task_vectors.tasks.task import Task
 
 QUERIES_PER_PREFIX = 4
@@ -93,6 +93,11 @@ def verify(record: Record) -> list[Comparison]:
     ]
 
 
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The table of the task's pairs."""
+    return task_files(parameters["task"])
+
+
 def _icl(lm: LanguageModel, prompts: Prompts) -> pd.DataFrame:
     texts = continue_greedily(lm, list(prompts.texts), shared=QUERIES_PER_PREFIX, max_tokens=6).texts
     return pd.DataFrame({"prefix": prompts.prefix, "group": prompts.groups, "right": _right(texts, prompts)})
@@ -102,4 +107,4 @@ def _right(texts: list[str], prompts: Prompts) -> list[bool]:
     return [text == answer for text, answer in zip(texts, prompts.answers, strict=True)]
 
 
-FIRST_LOOK = Experiment("first_look", 1, run, verify)
+FIRST_LOOK = Experiment("first_look", 1, run, verify, rests_on)

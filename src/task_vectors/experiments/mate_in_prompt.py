@@ -1,6 +1,8 @@
 """Does it help if the answer stands in the prompt? A bijection's prompts with the mate of their query put among the
 demonstrations, which sampling by pair never does."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from task_vectors.experiments.bijections import QUERIES_PER_PREFIX, in_form
@@ -8,6 +10,7 @@ from task_vectors.lm.interventions import continue_greedily
 from task_vectors.lm.pinned_weights import checked_model
 from task_vectors.prompts.few_shot import few_shot_prompts, render
 from task_vectors.records.store import Comparison, Experiment, Record
+from task_vectors.tasks.catalog import task_files
 
 EVERY = 2  # Each prompt has demonstrations of its own here, so it costs more: every second one.
 ROOM = 6  # tokens for an answer
@@ -42,6 +45,11 @@ def verify(record: Record) -> list[Comparison]:
     ]
 
 
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The table of the task's pairs."""
+    return task_files(parameters["task"])
+
+
 def _prompts(task: str, n_demos: int, n_prompts: int, seed: int, template: str) -> pd.DataFrame:
     """Prompt, query, answer and text of every second prompt, the mate in place of its first demonstration."""
     settings = {"template": template, "queries_per_prefix": QUERIES_PER_PREFIX}
@@ -53,4 +61,4 @@ def _prompts(task: str, n_demos: int, n_prompts: int, seed: int, template: str) 
     return pd.DataFrame(rows[::EVERY], columns=["prompt", "query", "answer", "text"])
 
 
-MATE_IN_PROMPT = Experiment("mate_in_prompt", 1, run, verify)
+MATE_IN_PROMPT = Experiment("mate_in_prompt", 1, run, verify, rests_on)

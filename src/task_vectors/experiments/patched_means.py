@@ -5,6 +5,7 @@ random. The means and the prompts that are patched share no input. Controls of t
 direction, and another task's mean.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 import numpy as np
@@ -19,7 +20,7 @@ from task_vectors.lm.scoring import score, score_tokens
 from task_vectors.lm.tokens import tokens_up_to_answer, up_to_answer
 from task_vectors.prompts.families import FamilyPrompts, family_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
-from task_vectors.tasks.families.catalog import get_family
+from task_vectors.tasks.families.catalog import family_file, get_family
 
 KINDS = ("positive", "unselected", "negative", "random", "wrong task")
 ENOUGH = 20  # solved prompts for a positive mean
@@ -98,6 +99,11 @@ def verify(record: Record) -> list[Comparison]:
     return compared
 
 
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The module of the family."""
+    return [family_file(parameters["family"])]
+
+
 def check_layers(n_layers: int) -> list[int]:
     """The layers at which a record keeps its means."""
     return sorted({n_layers // 4, n_layers // 2, 3 * n_layers // 4})
@@ -130,4 +136,4 @@ def mean_states(states: Tensor, solved: Tensor, seed: int) -> dict[str, Tensor]:
     }
 
 
-INTERVENTION = Experiment("intervention", 1, run, verify)
+INTERVENTION = Experiment("intervention", 1, run, verify, rests_on)

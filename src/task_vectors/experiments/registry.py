@@ -2,8 +2,11 @@
 
 from importlib import import_module
 
-from task_vectors.records.store import Experiment, Record, RecordError, source_digest
+from task_vectors.records.digest import source_digest
+from task_vectors.records.ledger import verified_on
+from task_vectors.records.store import Experiment, Record, RecordError
 
+CHANGED = "code changed since"
 EXPERIMENTS = {
     "band_tuning": "task_vectors.experiments.band_tuning:BAND_TUNING",
     "best_learners": "task_vectors.experiments.best_learners:BEST_LEARNERS",
@@ -37,6 +40,13 @@ def get_experiment(name: str) -> Experiment:
     return getattr(import_module(module), constant)
 
 
-def code_changed(record: Record) -> bool:
-    """Whether a module or data file that the experiment rests on differs from when the record was computed."""
-    return source_digest(get_experiment(record.experiment).module) != record.provenance["source"]
+def code_of(record: Record) -> str:
+    """Whether the code and data that the record rests on are those of its computation or of a verification, in words.
+
+    "computed with this code", "verified with this code on <date>" or CHANGED.
+    """
+    today = source_digest(get_experiment(record.experiment), record.parameters)
+    if record.provenance["source"] == today:
+        return "computed with this code"
+    date = verified_on(record, today)
+    return f"verified with this code on {date[:10]}" if date else CHANGED

@@ -4,6 +4,8 @@ All tasks of a family are asked about the same inputs. Prompts that share them a
 each other's neighbors: what the states have in common must come from the task.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from task_vectors.lm.tokens import Tokens, tokens_up_to_answer
 from task_vectors.measures.decodability import K, pairwise_decodability
 from task_vectors.prompts.families import FamilyPrompts, family_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
-from task_vectors.tasks.families.catalog import get_family
+from task_vectors.tasks.families.catalog import family_file, get_family
 
 CHECK_GROUPS = 2
 
@@ -83,6 +85,11 @@ def verify(record: Record) -> list[Comparison]:
     ]
 
 
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The module of the family."""
+    return [family_file(parameters["family"])]
+
+
 def _scores(found: Scores) -> dict[str, Tensor]:
     return {"right": found.right, "log_prob": found.log_prob}
 
@@ -95,4 +102,4 @@ def _components(states: Tensor) -> tuple[Tensor, Tensor]:
     return found / found.std().clamp(min=1e-12), sizes[:2].square() / sizes.square().sum()
 
 
-PREDICTION = Experiment("prediction", 2, run, verify)
+PREDICTION = Experiment("prediction", 2, run, verify, rests_on)

@@ -6,6 +6,8 @@ model's states at that token are put into the untuned model's run of the same fe
 changed in other tokens' states is then undone above that layer, and only this one state carries the change.
 """
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from task_vectors.experiments.band_tuning import BAND_TUNING, kept_adapter
@@ -17,7 +19,7 @@ from task_vectors.lm.scoring import score
 from task_vectors.lm.tokens import up_to_answer
 from task_vectors.prompts.families import family_prompts
 from task_vectors.records.store import Comparison, Experiment, Record, recorded
-from task_vectors.tasks.families.catalog import get_family
+from task_vectors.tasks.families.catalog import family_file, get_family
 
 CHECK_PROMPTS = 2
 Texts = tuple[list[str], list[str]]  # prompts and their answers
@@ -72,6 +74,11 @@ def verify(record: Record) -> list[Comparison]:
     ]
 
 
+def rests_on(parameters: Mapping[str, object]) -> list[str]:
+    """The module of the family, and the record of the adapter."""
+    return [family_file(parameters["trained"]["family"])]
+
+
 def _model(trained: dict) -> LanguageModel:
     return checked_model(trained["model"], trained["weights"], trained["dtype"])
 
@@ -92,4 +99,4 @@ def _sweep(lm: LanguageModel, prompts: Texts, vectors: Tensor) -> SweepScores:
     return layer_sweep(lm, texts, vectors, answers)
 
 
-TUNED_STATE = Experiment("tuned_state", 1, run, verify)
+TUNED_STATE = Experiment("tuned_state", 1, run, verify, rests_on)

@@ -2,34 +2,58 @@
 measurements, and the records of the experiments that it uses."""
 
 import ast
+import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "task_vectors"
+MODULE = re.compile(rf"{PACKAGE}(\.\w+)*")
 DATA = ("data", "benchmarks")  # folders of what is read and not imported
+RECORDS = "data/recorded"
 
 
-def dependencies(*sources: Path | str, root: Path) -> list[str]:
+class _Names(NamedTuple):
+    """What one file says."""
+
+    modules: frozenset[str]  # that it imports or names
+    data: frozenset[str]  # paths in DATA
+    used: frozenset[str]  # names that are read or imported
+    experiments: dict[str, str]  # constants, with the name of their records
+
+
+def dependencies(*sources: Path | str, root: Path, choosers: Collection[str] = ()) -> list[str]:
     """The files below `root` that the sources rest on: imported modules, their imports, paths in data/ and benchmarks/
-    that they name, and the records of experiments whose constant is used anywhere but where it is defined."""
+    that they name, and the manifests of experiments whose constant is used anywhere but where it is defined.
+
+    What the files in `choosers` import and name is left out.
+    """
     todo, modules, data, used, experiments = [Path(root, source) for source in sources], set(), set(), set(), {}
     while todo:
-        tree = ast.parse(_code(path := todo.pop()), filename=str(path))
-        used |= _used_names(tree)
-        experiments |= _experiments(tree)
-        data.update(file for named in _data_paths(tree) for file in _files(root / named))
-        found = {file for name in _module_names(tree, path, root) for file in _module_files(name, root)}
+        names = _names(path := todo.pop(), path.read_text(encoding="utf-8"), root)
+        used |= names.used
+        experiments |= names.experiments
+        if path.relative_to(root).as_posix() in choosers:
+            continue
+        data.update(file for named in names.data for file in _files(named, root))
+        found = {file for name in names.modules for file in _module_files(name, root)}
         todo += found - modules
         modules |= found
     for constant in used & experiments.keys():
-        data.update(_files(root / "data" / "recorded" / experiments[constant]))
+        data.update(_files(f"{RECORDS}/{experiments[constant]}.manifest", root))
     return sorted(file.relative_to(root).as_posix() for file in modules | data)
 
 
-def _code(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
+@functools.cache  # a module is asked about by many notebooks and records
+def _names(path: Path, text: str, root: Path) -> _Names:
+    tree = ast.parse(_code(path, text), filename=str(path))
+    modules = frozenset(name for name in _module_names(tree, path, root) if MODULE.fullmatch(name))
+    return _Names(modules, frozenset(_data_paths(tree)), frozenset(_used_names(tree)), _experiments(tree))
+
+
+def _code(path: Path, text: str) -> str:
     if path.suffix != ".ipynb":
         return text
     cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
@@ -80,8 +104,6 @@ def _package_of(path: Path, level: int, root: Path) -> str:
 
 def _module_files(name: str, root: Path) -> list[Path]:
     """The file of a module of ours and the __init__.py of each package above it; none where the name is no module."""
-    if not re.fullmatch(rf"{PACKAGE}(\.\w+)*", name):
-        return []
     parts = name.split(".")
     stems = [root.joinpath("src", *parts[:depth]) for depth in range(1, len(parts) + 1)]
     return [file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
@@ -143,7 +165,15 @@ def _known_parts(node: ast.AST) -> list[str]:
     return parts
 
 
-def _files(path: Path) -> list[Path]:
-    """The data files of a folder, or the file itself; none where there is no such path. READMEs are no data."""
+def _files(name: str, root: Path) -> list[Path]:
+    """The data files of a folder, or the file itself; none where there is no such path.
+
+    READMEs are no data, and manifests stand for the hundreds of files of the records that they list.
+    """
+    path, records = root / name, root / RECORDS
     files = path.rglob("*") if path.is_dir() else [path]
-    return [file for file in files if file.is_file() and file.suffix != ".md"]
+    return [
+        file
+        for file in files
+        if file.is_file() and file.suffix != ".md" and (records not in file.parents or file.parent == records)
+    ]

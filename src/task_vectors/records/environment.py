@@ -7,6 +7,8 @@ from importlib.metadata import version
 
 from task_vectors.paths import project_root
 
+DATE = "%Y-%m-%d %H:%M UTC"
+DIRTY = " with uncommitted changes"
 PACKAGES = ("torch", "transformers", "numpy", "altair")
 
 
@@ -16,7 +18,7 @@ def environment() -> dict[str, str]:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.now(UTC).strftime(DATE),
         "commit": _commit(),
         "processor": f"{_processor()}, {device}",
         "python": platform.python_version(),
@@ -25,13 +27,19 @@ def environment() -> dict[str, str]:
 
 
 def _commit() -> str:
-    git = ["git", "-C", str(project_root())]
+    """The commit, and whether a file of it has been changed since, other than records and what is built."""
+    results = [f":(exclude){folder}" for folder in ("data/recorded", "runs", "executed")]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        head = _git("rev-parse", "--short", "HEAD")
+        changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + (" with uncommitted changes" if changes.stdout.strip() else "")
+    return head + (DIRTY if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(project_root()), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _processor() -> str:

@@ -1,6 +1,8 @@
-"""The files of a record: tables as CSV that comes back as it was, tensors as safetensors."""
+"""The files of a record: tables as CSV (gzip) that comes back as it was, tensors as safetensors."""
 
 import csv
+import gzip
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pandas as pd
 
 
 def write_results(folder: Path, results: Mapping[str, object]) -> dict[str, dict[str, str]]:
-    """Write each table to <name>.csv and each dict of tensors to <name>.safetensors; gives the tables' column types.
+    """Write each table to <name>.csv.gz and each dict of tensors to <name>.safetensors; gives the tables' column types.
 
     Raises ValueError for a table that its file would not give back.
     """
@@ -19,19 +21,21 @@ def write_results(folder: Path, results: Mapping[str, object]) -> dict[str, dict
         if isinstance(result, pd.DataFrame):
             types[name] = _column_types(name, result)
             short = result.select_dtypes(["float32", "float16"]).columns  # their own digits would be rounded twice
-            result.astype(dict.fromkeys(short, "float64")).to_csv(
-                folder / f"{name}.csv", index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+            text = result.astype(dict.fromkeys(short, "float64")).to_csv(
+                index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
             )
+            # Without the time, so that the same table gives the same bytes.
+            (folder / f"{name}.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
         else:
             tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in result.items()}
             save_file(tensors, folder / f"{name}.safetensors")
     return types
 
 
-def read_table(path: Path, types: Mapping[str, str] | None) -> pd.DataFrame:
-    """The table of a CSV file with its column types, exact to the last bit; with None, types as the file suggests."""
-    if types is None:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+def read_table(folder: Path, name: str, types: Mapping[str, str]) -> pd.DataFrame:
+    """The table <name>.csv.gz (or .csv, as older records have it) with its column types, exact to the last bit."""
+    path = folder / f"{name}.csv.gz"
+    path = path if path.is_file() else path.with_suffix("")
     # An empty field is a text where texts are, and a missing number elsewhere.
     missing = {column: [""] for column, dtype in types.items() if dtype != "str"}
     written = {
@@ -56,3 +60,10 @@ def _type(column: pd.Series) -> str | None:
     if column.dtype.kind in "iufb" and not pd.api.types.is_extension_array_dtype(column.dtype):
         return str(column.dtype)
     return "str" if column.map(lambda value: isinstance(value, str)).all() else None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write the file whole or not at all."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)

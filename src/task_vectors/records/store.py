@@ -1,12 +1,13 @@
 """Recorded results: what took long is computed once, kept with its provenance, and never trusted without its checksums.
 
-A record is a folder <experiment>/<key>/ with CSV tables, safetensors and provenance.json. Committed ones lie in
+A record is a folder <experiment>/<key>/ with tables, safetensors and provenance.json. Committed ones lie in
 data/recorded/; what this machine computed itself lies in runs/recorded/ until it is kept. The environment variable
 TASK_VECTORS_RECORDS names one folder to read and write instead of both.
+
+Checksums and the seal over them detect damage, not forgery: there is no secret in them.
 """
 
 import contextlib
-import functools
 import hashlib
 import inspect
 import json
@@ -16,28 +17,31 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
 from task_vectors.paths import project_root
-from task_vectors.records.dependencies import dependencies
-from task_vectors.records.environment import environment
+from task_vectors.records.digest import source_digest
+from task_vectors.records.environment import DATE, PACKAGES, environment
 from task_vectors.records.files import read_table, write_results
 
 PROVENANCE = "provenance.json"
 LIMIT = 32  # megabytes of records in git, which compresses them to about half
-# What an experiment imports to be kept and found: no change here changes a number.
-BOOKKEEPING = (
-    "records/__init__",
-    "records/store",
-    "records/files",
-    "records/environment",
-    "records/dependencies",
-    "paths",
-)
+ADVICE = "restore it with git, or delete the folder to compute it again"
+FIELDS = {  # of provenance.json, beside its seal
+    "experiment": str,
+    "version": int,
+    "parameters": dict,
+    "source": str,
+    "seconds": (int, float),
+    **dict.fromkeys(("date", "commit", "processor", "python", *PACKAGES), str),
+    "columns": dict,
+    "files": dict,
+}
 
 
 class RecordError(RuntimeError):
@@ -63,15 +67,19 @@ class Comparison:
 class Experiment:
     """A long computation whose results are recorded: a constant that task_vectors.experiments.registry names.
 
-    run(**parameters) gives tables (DataFrame, kept as <name>.csv) and tensors (a dict by name, kept as
-    <name>.safetensors). verify(record) computes a stated part of one record again, in seconds. `version` is raised when
-    the meaning of the results changes.
+    run(**parameters) gives tables (DataFrame, kept as <name>.csv.gz) and tensors (a dict by name, kept as
+    <name>.safetensors). If it takes `scratch`, that is no parameter: recorded() gives it a folder to keep a training
+    in, always the same for the same parameters, and removes the folder when the record is in place.
+    verify(record) computes a stated part of one record again, in seconds. `version` is raised when the meaning of the
+    results changes. rests_on(parameters) names what the results rest on beyond the modules that the experiment's own
+    imports: files, relative to the project, that are read because of a parameter (a task's pairs, a family's module).
     """
 
     name: str
     version: int
     run: Callable[..., Mapping[str, object]]
     verify: Callable[["Record"], list[Comparison]]
+    rests_on: Callable[[Mapping[str, object]], Iterable[str]] = lambda parameters: ()
 
     @property
     def module(self) -> str:
@@ -99,14 +107,18 @@ class Record:
         return self.provenance["parameters"]
 
     @property
+    def seal(self) -> str:
+        """sha256 of the provenance, which holds the checksums of all files."""
+        return _digest(_canonical(self.provenance))
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
     def table(self, name: str) -> pd.DataFrame:
         """A table as it was computed: the same numbers to the last bit, and the same column types."""
-        # The first records kept no column types; they hold numbers and booleans only, which need none.
-        return read_table(self.folder / f"{name}.csv", self.provenance.get("columns", {}).get(name))
+        return read_table(self.folder, name, self.provenance["columns"][name])
 
     def tensors(self, name: str) -> dict:
         from safetensors.torch import load_file
@@ -117,96 +129,101 @@ class Record:
 def recorded(experiment: Experiment, *, recompute: bool = False, **parameters) -> Record:
     """The record of `experiment` at these parameters: read where there is an intact one, computed otherwise.
 
-    Parameters are numbers, texts, booleans and lists of them. recompute=True computes in any case.
+    Parameters are numbers, texts, booleans and lists of them; one that equals run's default is as one that is not
+    given. recompute=True computes in any case.
     Raises RecordError for a record that is damaged or edited, which is never replaced in silence, and ValueError for
     parameters that the experiment does not take or that JSON cannot hold.
     """
     _check(experiment, parameters)
+    parameters = _without_defaults(experiment, parameters)
     key = record_key(experiment, parameters)
-    for folder in [] if recompute else _folders():
-        if (folder / experiment.name / key).is_dir():
-            return read_record(folder / experiment.name / key)
-    return _compute(experiment, key, parameters)
+    found = None if recompute else find_record(Path(experiment.name, key))
+    return found or _compute(experiment, key, parameters)
 
 
 def record_key(experiment: Experiment, parameters: Mapping[str, object]) -> str:
     """The name of a record's folder: a digest of the experiment, its version and its parameters."""
-    return _key(experiment.name, experiment.version, parameters)
+    return _key(experiment.name, experiment.version, _without_defaults(experiment, parameters))
 
 
 def read_record(folder: Path, from_here: bool = False) -> Record:
     """The record in `folder`, after every file's checksum was compared with its provenance."""
-    advice = "restore it with git, or delete the folder to compute it again"
     path = folder / PROVENANCE
     try:
         provenance = json.loads(path.read_text(encoding="utf-8"))
         seal = provenance.pop("seal")
-        named = _key(provenance["experiment"], provenance["version"], provenance["parameters"])
-        files = provenance["files"]
+        wrong = [name for name, kind in FIELDS.items() if not isinstance(provenance.get(name), kind)]
+        if wrong:
+            raise ValueError(f"missing or of a wrong type: {', '.join(wrong)}")
+        datetime.strptime(provenance["date"], DATE)
+        if seal != _digest(_canonical(provenance)):
+            raise RecordError(f"{path} was edited: its content does not give its own checksum; {ADVICE}")
+        found = {file.name for file in folder.iterdir()} - {PROVENANCE}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path} cannot be read ({type(error).__name__}: {error}); {advice}") from None
-    if seal != _digest(_canonical(provenance)):
-        raise RecordError(f"{path} was edited: its content does not give its own checksum; {advice}")
-    if named != folder.name:
-        raise RecordError(f"{path} belongs to a record {named}, not to {folder.name}; {advice}")
-    found = {file.name for file in folder.iterdir()} - {PROVENANCE}
-    for name in sorted(found ^ set(files)):
-        raise RecordError(f"{folder / name} is {'not part of the record' if name in found else 'missing'}; {advice}")
-    for name, checksum in files.items():
-        if (now := _digest((folder / name).read_bytes())) != checksum:
-            raise RecordError(f"{folder / name} has checksum {now[:12]} and {checksum[:12]} was recorded; {advice}")
+        raise RecordError(f"{path} cannot be read ({type(error).__name__}: {error}); {ADVICE}") from None
+    identity = (provenance[name] for name in ("experiment", "version", "parameters"))
+    named = Path(provenance["experiment"], _key(*identity))
+    if named != (here := Path(*folder.parts[-2:])):
+        raise RecordError(f"{path} belongs to a record {named}, not to {here}; {ADVICE}")
+    for name in sorted(found ^ set(provenance["files"])):
+        raise RecordError(f"{folder / name} is {'not part of the record' if name in found else 'missing'}; {ADVICE}")
+    for name, checksum in provenance["files"].items():
+        now = _digest((folder / name).read_bytes()) if (folder / name).is_file() else "nothing"
+        if now != checksum:
+            raise RecordError(f"{folder / name} has checksum {now[:12]} and {checksum[:12]} was recorded; {ADVICE}")
     return Record(folder, provenance, from_here)
+
+
+def find_record(name: Path, *folders: Path) -> Record | None:
+    """The record <experiment>/<key> in the first of these folders (or where recorded() looks) that has it."""
+    for last in (False, True):
+        try:
+            for folder in folders or record_folders():
+                if (folder / name).is_dir():
+                    return read_record(folder / name)
+            return None
+        except RecordError:
+            if last:  # else it may just have been moved from one folder to the other
+                raise
+
+
+def stored(*folders: Path) -> list[Path]:
+    """Every <experiment>/<key> in these folders (or where recorded() looks), intact or not, in order.
+
+    One that starts with a dot is still being written.
+    """
+    found = (path for folder in folders or record_folders() for path in folder.glob("[!.]*/[!.]*") if path.is_dir())
+    return sorted({Path(*path.parts[-2:]) for path in found})
 
 
 def all_records(*folders: Path) -> Iterator[Record]:
     """Every record in these folders (or where recorded() looks), by experiment and key; RecordError if damaged."""
-    seen = set()
-    for folder in folders or _folders():
-        for path in _stored(folder):
-            name = path.relative_to(folder)
-            if name not in seen:
-                seen.add(name)
-                yield read_record(path)
+    found = (find_record(name, *folders) for name in stored(*folders))
+    return (record for record in found if record)
 
 
-def keep_records() -> list[Path]:
-    """Move what this machine computed to data/recorded/, where git sees it; the new folders."""
-    kept, computed = _committed(), _folders()[-1]
-    moved = []
-    for path in _stored(computed):
-        read_record(path)
-        target = kept / path.relative_to(computed)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        moved.append(Path(shutil.move(path, target)))
-    return moved
+def committed_folder() -> Path:
+    """Where the records lie that git keeps."""
+    return project_root().joinpath("data", "recorded")
 
 
-@functools.cache  # a process runs the code that it has imported; hundreds of records may ask
-def source_digest(module: str) -> str:
-    """A digest of the module's file, of every module of ours that it imports, and of the data files they name.
-
-    Recorded results are left out, and so are the modules that only keep them.
-    """
-    root = project_root()
-    file = root.joinpath("src", *module.split("."))
-    source = file.with_suffix(".py") if file.with_suffix(".py").is_file() else file / "__init__.py"
-    names = {source.relative_to(root).as_posix(), *dependencies(source, root=root)}
-    names -= {f"src/task_vectors/{name}.py" for name in BOOKKEEPING}
-    digest = hashlib.sha256()
-    for name in sorted(name for name in names if not name.startswith("data/recorded/")):
-        content = (root / name).read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{name} {_digest(content)}\n".encode())
-    return digest.hexdigest()
+def record_folders() -> list[Path]:
+    """Where records are read, in this order; the last one is where they are written."""
+    if named := os.environ.get("TASK_VECTORS_RECORDS"):
+        return [Path(named)]
+    return [committed_folder(), project_root().joinpath("runs", "recorded")]
 
 
 def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object]) -> Record:
     shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
     print(f"computing {experiment.name} ({shown})", file=sys.stderr, flush=True)
-    target = _folders()[-1] / experiment.name / key
-    replaces = _identity(target)
-    source, started = source_digest(experiment.module), time.monotonic()
-    results = experiment.run(**parameters)
+    target = record_folders()[-1] / experiment.name / key
+    scratch = project_root().joinpath("runs", "scratch", experiment.name, key)
+    given = {"scratch": scratch} if "scratch" in inspect.signature(experiment.run).parameters else {}
+    replaces = folder_identity(target)
+    # Before the computation: what changes while it runs did not take part in it.
+    origin, started = {"source": source_digest(experiment, parameters), **environment()}, time.monotonic()
+    results = experiment.run(**parameters, **given)
     seconds = time.monotonic() - started
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as name:
@@ -217,24 +234,31 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
             "experiment": experiment.name,
             "version": experiment.version,
             "parameters": dict(parameters),
-            "source": source,
             "seconds": round(seconds, 1),
-            **environment(),
+            **origin,
             "columns": columns,
             "files": {file.name: _digest(file.read_bytes()) for file in sorted(folder.iterdir())},
         }
-        sealed = provenance | {"seal": _digest(_canonical(provenance))}
-        (folder / PROVENANCE).write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        ours = _put(folder, target, replaces)
+        write_provenance(folder, provenance)
+        ours = put(folder, target, replaces)
+    if given:
+        shutil.rmtree(scratch, ignore_errors=True)  # or computing the record again would train nothing
     print(f"computed {experiment.name} in {seconds:.0f} s", file=sys.stderr, flush=True)
     return read_record(target, from_here=ours)
 
 
+def write_provenance(folder: Path, provenance: Mapping[str, object]) -> None:
+    """Write provenance.json with its seal."""
+    sealed = provenance | {"seal": _digest(_canonical(provenance))}
+    (folder / PROVENANCE).write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _check(experiment: Experiment, parameters: Mapping[str, object]) -> None:
+    signature = _signature(experiment)
     try:
-        inspect.signature(experiment.run).bind(**parameters)
+        signature.bind(**parameters)
     except TypeError as error:
-        takes = ", ".join(inspect.signature(experiment.run).parameters)
+        takes = ", ".join(signature.parameters)
         raise ValueError(f"experiment {experiment.name!r}: {error}; it takes: {takes}") from None
     for name, value in parameters.items():
         try:
@@ -244,7 +268,24 @@ def _check(experiment: Experiment, parameters: Mapping[str, object]) -> None:
             raise ValueError(f"parameter {name!r} must be {allowed}, got {type(value).__name__}") from None
 
 
-def _put(folder: Path, target: Path, replaces: tuple[int, int] | None) -> bool:
+def _without_defaults(experiment: Experiment, parameters: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that say something: what was called in another way is the same record."""
+    defaults = {name: item.default for name, item in _signature(experiment).parameters.items()}
+    required = inspect.Parameter.empty
+    return {
+        name: value
+        for name, value in parameters.items()
+        if defaults.get(name, required) is required or _canonical(value) != _canonical(defaults[name])
+    }
+
+
+def _signature(experiment: Experiment) -> inspect.Signature:
+    """What a record of the experiment is asked for by."""
+    whole = inspect.signature(experiment.run)
+    return whole.replace(parameters=[item for item in whole.parameters.values() if item.name != "scratch"])
+
+
+def put(folder: Path, target: Path, replaces: tuple[int, int] | None) -> bool:
     """Rename into place: whole or not at all. Of two processes that computed the same record, the first one's stays.
 
     Only the record that was there before the computation is replaced, for another one may already be being read.
@@ -256,35 +297,21 @@ def _put(folder: Path, target: Path, replaces: tuple[int, int] | None) -> bool:
         except OSError:
             if not target.exists():
                 raise
-        if _identity(target) != replaces:
+        if folder_identity(target) != replaces:
             return False
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as old, contextlib.suppress(FileNotFoundError):
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as old, contextlib.suppress(OSError):
             target.rename(Path(old, "replaced"))
+            folder.rename(target)
+            return True
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def folder_identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another of the same name; None where there is none."""
     try:
         status = folder.stat()
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns
-
-
-def _committed() -> Path:
-    return project_root().joinpath("data", "recorded")
-
-
-def _folders() -> list[Path]:
-    """Where records are read, in this order; the last one is where they are written."""
-    if named := os.environ.get("TASK_VECTORS_RECORDS"):
-        return [Path(named)]
-    return [_committed(), project_root().joinpath("runs", "recorded")]
-
-
-def _stored(folder: Path) -> list[Path]:
-    """The folders of records; one that starts with a dot is still being written."""
-    return [path for path in sorted(folder.glob("[!.]*/[!.]*")) if path.is_dir()]
 
 
 def _key(name: str, version: int, parameters: Mapping[str, object]) -> str:

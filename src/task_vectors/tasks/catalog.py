@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from task_vectors.tasks import algorithmic
-from task_vectors.tasks.lexical import read_couples, read_pairs
+from task_vectors.tasks.lexical import read_couples, read_pairs, table_of
 from task_vectors.tasks.task import Task, bijection, bijection_name, inverse_name
 
 KNOWLEDGE = ("country_to_capital", "person_to_language", "location_to_continent", "location_to_religion")
@@ -21,6 +21,12 @@ GENERATED = {
 # Derived names and the task that each is derived from.
 INVERSES = {inverse_name(name): name for name in ("next_letter", "to_upper", *TRANSLATION, *INFLECTION)}
 BIJECTIONS = {bijection_name(name): name for name in ("to_upper", *TRANSLATION, *INFLECTION)}
+
+
+def task_files(*names: str) -> list[str]:
+    """The tables in the project that these tasks are read or derived from; a rule makes the others."""
+    sources = {BIJECTIONS.get(name) or INVERSES.get(name, name) for name in names}
+    return sorted(table_of(source) for source in sources - GENERATED.keys())
 
 
 def _both_ways(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,9 +27,14 @@ def read_couples(name: str, category: str) -> Task:
     )
 
 
+def table_of(name: str) -> str:
+    """The file of a table, relative to the project."""
+    return f"data/tasks/{name}.csv"
+
+
 def read_rows(name: str) -> list[dict[str, str]]:
     """The rows of data/tasks/`name`.csv, each with x, y and source."""
-    path = project_root() / "data" / "tasks" / f"{name}.csv"
+    path = project_root() / table_of(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: restore it from the repository")
     with path.open(encoding="utf-8", newline="") as file:
