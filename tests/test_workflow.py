@@ -66,7 +66,7 @@ def snakemake(project):
     def call(*arguments, preset="smoke", code=0):
         command = [tools / "snakemake", *arguments, "--config", f"preset={preset}"]
         path = f"{project / 'bin'}:{tools}:/usr/bin:/bin"
-        environment = {"PATH": path, "HOME": str(project)}
+        environment = {"PATH": path, "HOME": str(project), "PYTHONPATH": str(project_root() / "src")}
         result = subprocess.run(command, cwd=project, env=environment, text=True, capture_output=True)
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
