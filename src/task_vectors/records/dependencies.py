@@ -31,11 +31,12 @@ def dependencies(*sources: Path | str, root: Path, choosers: Collection[str] = (
     What the files in `choosers` import and name is left out.
     """
     todo, modules, data, used, experiments = [Path(root, source) for source in sources], set(), set(), set(), {}
+    left_out = {root / name for name in choosers}
     while todo:
         names = _names(path := todo.pop(), path.read_text(encoding="utf-8"), root)
         used |= names.used
         experiments |= names.experiments
-        if path.relative_to(root).as_posix() in choosers:
+        if path in left_out:
             continue
         data.update(file for named in names.data for file in _files(named, root))
         found = {file for name in names.modules for file in _module_files(name, root)}
