@@ -90,7 +90,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     varies = (np.ptp(x, -1) > 0) & (np.ptp(y, -1) > 0)
     x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
     with np.errstate(invalid="ignore"):
-        return np.where(varies, (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1)), np.nan)
+        return np.where(varies, (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1)), np.nan)[()]
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -98,4 +98,4 @@ def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     varies = np.ptp(x, -1) > 1e-12
     x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(varies, (x * y).sum(-1) / (x * x).sum(-1), np.nan)
+        return np.where(varies, (x * y).sum(-1) / (x * x).sum(-1), np.nan)[()]

@@ -9,8 +9,17 @@ import pytest
 import torch
 from scipy import stats
 
+from task_vectors.measures.td_and_accuracy import relation, resampled
 from task_vectors.pages.from_records.families import TITLES, family_facts, outcomes, td_by_layer, td_profiles
-from task_vectors.pages.from_records.td_of_families import at_layer, by_task, published_by_task, published_r2
+from task_vectors.pages.from_records.td_of_families import (
+    at_layer,
+    by_task,
+    published_by_task,
+    published_r2,
+    published_relation,
+    relation_table,
+    with_intervals,
+)
 
 
 class Recorded:
@@ -66,6 +75,30 @@ def test_published_points_give_about_the_published_r2():
         line = stats.linregress(mine.td, mine.accuracy)
         [llama] = printed[(printed.family == family) & (printed.model == "Llama-3.1-8B")].r2
         assert line.rvalue**2 == pytest.approx(llama, abs=0.07)  # the points are rounded
+
+
+def test_intervals_of_a_relation_are_those_of_its_samples():
+    """Tasks of one kind: what other tasks would give has no spread, and only other prompts make a difference."""
+    rng = np.random.default_rng(0)
+    hits = rng.random((2, 3, 1, 40)) < np.array([0.2, 0.5, 0.8])[:, None, None]
+    named, right = hits.repeat(6, 2)  # [3, 6, 40] each
+    found = relation(named.mean(-1), right.mean(-1))
+    by_tasks, by_prompts = (resampled(named, right, units, 200) for units in ("tasks", "prompts"))
+    shown = with_intervals(found, by_tasks, by_prompts)
+    assert shown["R²"][:3] == pytest.approx([found.r2] * 3)
+    assert shown["R², these tasks"].low < found.r2 - 0.005
+    assert shown["slope"][:3] == pytest.approx([found.slope] * 3)
+    assert shown["slope, these tasks"].low < found.slope - 0.005
+    assert np.isnan(shown["mean rank"].mean)  # tasks do not differ
+
+
+def test_a_table_of_relations_keeps_a_family_together():
+    relations = {(model, family): published_relation(family) for model in ("a", "b") for family in ("pos", "bitwise")}
+    table = relation_table(relations)
+    assert table.index.tolist() == [("bitwise", "a"), ("bitwise", "b"), ("tagging", "a"), ("tagging", "b")]
+    assert table.loc[("bitwise", "a"), "rank, by shots"] == ".81 .31 .60"
+    assert table.loc[("tagging", "b"), "R²"] == f"{relations['b', 'pos']['R²'].mean:.2f}"  # no interval
+    assert "[" in table.loc[("tagging", "b"), "slope in a task"]
 
 
 def test_a_treebank_is_told_by_what_it_holds(tmp_path):

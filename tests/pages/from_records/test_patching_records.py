@@ -85,4 +85,4 @@ def test_published_changes():
     assert found.loc["bitwise", "positive"] == pytest.approx((5.3 + 13.7 + 1.3 + 2.6 + 0.8 - 1) / 600, abs=1e-9)
     assert (found.positive > 0).all()
     assert (found.negative < 0).all()
-    assert (found.told > 0).all()
+    assert (found.better > 0).all()

@@ -81,13 +81,13 @@ def accuracy_by_task(
 def published_changes() -> pd.DataFrame:
     """Changes of accuracy by family (rows) as Han et al. 2025 print them, means over the six tasks of Llama 3.1 8B.
 
-    "positive" and "negative" of the means, "told" of the task in words.
+    "positive" and "negative" of the means, "better" of the task in words.
     """
     table = pd.read_csv(project_root() / "data/published/han2025_task_accuracy.csv")
     means = table.groupby(["family", "condition"]).accuracy_percent.mean().unstack() / 100
     found = {
         "positive": means.positive - means.unperturbed,
         "negative": means.negative - means.unperturbed,
-        "told": means.prompted - means.pretrained,
+        "better": means.prompted - means.pretrained,
     }
     return pd.DataFrame(found).rename(index={long: short for short, long in LONG_NAMES.items()})

@@ -74,7 +74,7 @@ def published_relation(family: str) -> dict[str, Estimate | np.ndarray]:
 def relation_table(relations: Mapping[tuple[str, str], Mapping[str, Estimate | np.ndarray]]) -> pd.DataFrame:
     """Relations by (model, family) as text, a family's models together."""
     rows = {
-        (TITLES[family], model): {name: _text(value) for name, value in found.items()}
+        (TITLES[family].split()[0], model): {name: _text(value) for name, value in found.items()}
         for (model, family), found in sorted(relations.items(), key=lambda item: list(TITLES).index(item[0][1]))
     }
     return pd.DataFrame(rows).T
