@@ -21,8 +21,10 @@ class Estimate(NamedTuple):
         return format(self, ".2f")
 
     def __format__(self, form: str) -> str:
-        """Each of the three numbers in this form, as 0.14 [0.04, 0.24]."""
+        """Each of the three numbers in this form, as 0.14 [0.04, 0.24]; the mean alone where there is no interval."""
         mean, low, high = (format(value, form or ".2f") for value in self[:3])
+        if np.isnan(self.low):
+            return mean
         # Spaces that do not break: a table's cell keeps its interval on one line.
         return f"{mean}\u00a0[{low},\u00a0{high}]"
 

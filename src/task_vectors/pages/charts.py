@@ -126,6 +126,12 @@ def glue(name: str, value: object, show: bool = False) -> None:
     display({prefix + mime: content for mime, content in data.items()}, raw=True, metadata=metadata)
 
 
+def glue_all(**values: object) -> None:
+    """Each value under its own name."""
+    for name, value in values.items():
+        glue(name, value)
+
+
 _STYLE = """
 .tv-chart .vega-embed { padding-right: 0; display: block; width: max-content }
 .tv-chart .vega-embed.has-actions { padding-right: 0 }

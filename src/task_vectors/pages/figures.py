@@ -97,6 +97,7 @@ def points(
     ticks: bool = True,
     x_scale: alt.Scale | None = None,
     y_scale: alt.Scale | None = None,
+    levels: Mapping[str, float] | None = None,
     size: int = 60,
     width: int = 460,
     height: int = 260,
@@ -126,7 +127,7 @@ def points(
         ink = {"symbolFillColor": "currentColor", "symbolStrokeColor": "currentColor"}
         legend = alt.Legend(orient="bottom", **ink)
         marks = marks.encode(shape=alt.Shape(f"{shape}:N", title=shape_title, legend=legend))
-    layers = [marks.add_params(pick)]
+    layers = [marks.add_params(pick), *level_lines(levels or {})]
     if fit:
         line = base.transform_regression(x, y).mark_line(color="currentColor", strokeWidth=1.5, clip=True)
         layers.insert(0, line)
@@ -242,12 +243,16 @@ def categories(
 
 
 def level_lines(levels: Mapping[str, float], axis: str = "y") -> list[alt.Chart]:
-    """Dashed lines across a chart, at values of one axis; their names stand in the tooltips."""
+    """Dashed lines across a chart, at values of one axis; their names stand in the tooltips, and on horizontal ones."""
     lines = []
     for name, value in levels.items():
         one = alt.Chart().transform_aggregate(n="count()")  # one line, not one for each row of the data
         line = one.mark_rule(strokeWidth=1.2, strokeDash=DASHES).encode(tooltip=alt.value(f"{name}: {value:.2f}"))
-        lines.append(line.encode(x=alt.datum(value)) if axis == "x" else line.encode(y=alt.datum(value)))
+        if axis == "x":
+            lines.append(line.encode(x=alt.datum(value)))
+            continue
+        word = one.mark_text(align="right", dy=-7).encode(x=alt.value("width"), text=alt.value(name))
+        lines += [part.encode(y=alt.datum(value)) for part in (line, word)]
     return lines
 
 

@@ -18,17 +18,19 @@ def pruned_errors(model: GPT, layout: str, sequences: Sequences) -> Tensor:
     n_layers, n_heads = len(model.blocks), model.blocks[0].attention.n_heads
     inputs, truth = tokens(layout, sequences.x, sequences.y), sequences.y[:, -1]
 
-    def errors(keep_heads: Tensor | None) -> Tensor:
-        predictions = at_queries(layout, model(inputs, keep_heads))[:, -1]
+    def errors(states: Tensor, after: int, keep_heads: Tensor | None = None) -> Tensor:
+        predictions = at_queries(layout, model.finish(states, after, keep_heads))[:, -1]
         return by_class((predictions - truth).square(), sequences.classes)  # [K]
 
-    whole = errors(None)
+    states = model.embed(inputs)  # [B, T, d], before each layer
+    whole = errors(states, 0)
     found = torch.empty(n_layers, n_heads, len(whole))
     for layer in range(n_layers):
         for head in range(n_heads):
             keep_heads = torch.ones(n_layers, n_heads)
             keep_heads[layer, head] = 0
-            found[layer, head] = errors(keep_heads) - whole
+            found[layer, head] = errors(states, layer, keep_heads) - whole
+        states = model.blocks[layer](states)
     return found
 
 

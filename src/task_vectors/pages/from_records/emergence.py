@@ -3,7 +3,8 @@
 A series or table of one kind of model is indexed by seed; of several, by variant and seed.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,12 @@ def gathered(runs: Sequence[Record] | Mapping[str, Sequence[Record]], name: str)
     if isinstance(runs, Mapping):
         return pd.concat([gathered(mine, name).assign(variant=v) for v, mine in runs.items()], ignore_index=True)
     return pd.concat([run.table(name).assign(seed=seed) for seed, run in enumerate(runs)], ignore_index=True)
+
+
+def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last step, of each variant's own."""
+    last = table.groupby("variant").step.transform("max") if "variant" in table else table.step.max()
+    return table[table.step == last]
 
 
 def layers_of_others(values: pd.Series) -> pd.Series:
@@ -85,13 +92,67 @@ def coupled(td: pd.Series, log_error: pd.Series) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
 
 
+def jump_table(changed: pd.DataFrame, error: pd.Series, level: float) -> pd.DataFrame:
+    """Where TD and the error jump, seed by seed, beside how far the error is by then.
+
+    changed: of `coupled`. error: [seed, step], mean over classes; level: a learner's error. Columns "td_at" and
+    "error_at"; "ratio", the error in units of `level` at the median step at which TD jumps; and "passes", the first
+    snapshot whose error is below `level`, or nan.
+    """
+    rows = []
+    for seed, row in changed.iterrows():
+        steps, logs = error[seed].index.to_numpy(), np.log(error[seed].to_numpy())
+        ratio = np.exp(np.interp(np.median(row.td_at), steps, logs)) / level if len(row.td_at) else np.nan
+        below = steps[logs < np.log(level)]
+        passes = below[0] if len(below) else np.nan
+        rows.append({"seed": seed, "td_at": row.td_at, "error_at": row.error_at, "ratio": ratio, "passes": passes})
+    return pd.DataFrame(rows).set_index("seed")
+
+
 def median_step(jumps: pd.Series) -> float:
     """The median over seeds and classes of where a series changes, from a column of `coupled`."""
     return float(np.nanmedian(np.concatenate(list(jumps))))
 
 
-def bounds(mixture: SparseMixture, n_demos: int) -> dict[str, Tensor]:
+@functools.cache
+def bounds_of(mixture: SparseMixture, n_demos: int) -> dict[str, Tensor]:
     """Squared errors of ridge regression and of the Bayes predictor on the records' own sequences, by class: [K, n]."""
     test = balanced(mixture, PER_CLASS, n_demos + 1, TEST_SEED)
     found = {"ridge": ridge(mixture, test), "Bayes": bayes(mixture, test).predictions}
     return {name: by_class((predictions - test.y).square(), test.classes) for name, predictions in found.items()}
+
+
+def pair_kinds(mixture: SparseMixture) -> pd.DataFrame:
+    """How every two bases of a mixture in groups are related (row, column, kind, member); member: two of one group."""
+    supports, size = [set(support) for support in mixture.supports.tolist()], mixture.n_classes // mixture.groups
+    rows = []
+    for a, b in np.ndindex(mixture.n_classes, mixture.n_classes):
+        inputs = "inputs shared" if supports[a] & supports[b] else "no input shared"
+        kind = "the same" if a == b else "of two groups" if a // size != b // size else f"of one group, {inputs}"
+        rows.append({"row": a, "column": b, "kind": kind, "member": a != b and a // size == b // size})
+    return pd.DataFrame(rows)
+
+
+def film(
+    states: Mapping[str, Tensor], maps: Mapping[str, Tensor], layer: int, names: Sequence[str], most: int = 4900
+) -> pd.DataFrame:
+    """States of every snapshot in two dimensions (kind, frame, step, class, x, y), each of mean 0 and variance 1.
+
+    states: principal components by step, [N, L, C], as emergence records them; maps: t-SNE by step, [N, 2], as
+    emergence_map does. Classes come class by class. At most so many rows: every other or third state otherwise.
+    """
+    parts = []
+    for frame, step in enumerate(sorted(states)):
+        first = states[step][:, layer - 1, :2].float()
+        for kind, points in (("principal components", (first - first.mean(0)) / first.std(0)), ("t-SNE", maps[step])):
+            table = pd.DataFrame(points.float().numpy(), columns=["x", "y"])
+            labels = np.repeat(names, len(table) // len(names))
+            parts.append(table.assign(**{"kind": kind, "frame": frame, "step": int(step), "class": labels}))
+    table = pd.concat(parts, ignore_index=True)
+    return table.iloc[:: max(1, -(-len(table) // most))]
+
+
+def listed(values: Iterable) -> str:
+    """Some values in words: 4, 5 and 3."""
+    *first, final = map(str, values)
+    return f"{', '.join(first)} and {final}" if first else final
