@@ -109,3 +109,8 @@ def test_groups_are_drawn_with_all_of_their_tasks():
     )
     assert mean_over_groups(cancelling)[:3] == pytest.approx([0.5] * 3)
     assert np.isnan(mean_over_groups(one[:0]).mean)
+
+
+def test_an_estimate_without_an_interval_is_its_mean():
+    assert f"{mean_over_units(np.array([0.1, 0.2, 0.3])):.1f}" == "0.2\u00a0[-0.0,\u00a00.4]"
+    assert f"{mean_over_units(np.array([0.1, 0.2])):.2f}" == "0.15"

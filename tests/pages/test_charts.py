@@ -119,6 +119,13 @@ def test_glue_keeps_a_plain_value_under_its_name(monkeypatch, value, text, show,
     assert shown == [({f"{prefix}text/plain": text}, {"scrapbook": {"name": "peak", "mime_prefix": prefix}})]
 
 
+def test_glue_all_glues_each_under_its_own_name(monkeypatch):
+    glued = {}
+    monkeypatch.setattr(charts, "glue", glued.__setitem__)
+    charts.glue_all(peak=0.25, layer=3)
+    assert glued == {"peak": 0.25, "layer": 3}
+
+
 def test_bundle_can_stand_inline():
     bundle = charts.vega_bundle()
     assert "</script" not in bundle

@@ -49,3 +49,13 @@ def test_a_ring_stands_where_its_column_has_a_value():
         re.search(r"translate\(([\d.]+),", line)[1] for line in lines(chart, 'stroke-width="2"') if "translate" in line
     }
     assert at == {"25", "75"}
+
+
+def test_a_level_is_named_on_its_line_in_every_panel():
+    chart = curves(
+        TABLE, "layer", "td", "shots", levels={"chance": 0.5}, column="model", width=100, height=50, **TITLES
+    )
+    assert len(lines(chart, 'stroke-dasharray="4,4"')) == 2
+    assert vl_convert.vegalite_to_svg(chart.to_dict()).count(">chance</text>") == 2
+    chart = points(TABLE, "layer", "td", "model", levels={"half": 0.5}, width=100, height=50, **TITLES)
+    assert vl_convert.vegalite_to_svg(chart.to_dict()).count(">half</text>") == 1

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from task_vectors.regression.mixtures import Sequences, SparseMixture
-from task_vectors.regression.patching import class_span, patch_table
+from task_vectors.regression.patching import class_span, patch_table, swapped
 from task_vectors.regression.probes import probe_accuracy
-from task_vectors.regression.pruning import pruned_errors
+from task_vectors.regression.pruning import concentration, damage, pruned_errors
 from task_vectors.regression.readings import balanced, by_class, class_states, reordered
 from task_vectors.regression.tokens import tokens
 from task_vectors.regression.training import Recipe, build, predict
@@ -104,6 +104,34 @@ def test_a_whole_patch_is_a_forward_pass_with_that_state(layout):
     torch.testing.assert_close(change[:, 1], (after - truth) ** 2 - (before - truth) ** 2)
 
 
+@layouts
+def test_parts_at_the_query_alone_are_the_patch_of_a_part(layout):
+    model, sequences, donors = model_for(layout), drawn(4), drawn(5, seed=9)
+    last = model.states(tokens(layout, sequences.x, sequences.y)).shape[1] - 1
+    found = swapped(model, layout, donors, sequences, [last])
+    for layer in (1, 2, 3):
+        expected = by_class(patch_table(model, layout, donors, sequences, layer)["part"], sequences.classes)
+        torch.testing.assert_close(found[layer - 1], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_parts_at_several_tokens_are_put_in_at_once():
+    """Against a loop over sequences, tokens and classes."""
+    model, sequences, donors, positions = model_for("interleaved"), drawn(3), drawn(4, seed=9), [1, 3]
+    found = swapped(model, "interleaved", donors, sequences, positions)[1]  # after layer 2
+    donated, states = (model.states(tokens("interleaved", s.x, s.y))[:, :, 1] for s in (donors, sequences))
+    expected = torch.zeros(2, 2)
+    for row, source in enumerate(sequences.classes.tolist()):
+        for target in (0, 1):
+            patched = states[row].clone()
+            for t in positions:
+                means = [donated[donors.classes == z, t].mean(0) for z in (0, 1)]
+                direction = (means[1] - means[0]) / (means[1] - means[0]).norm()
+                patched[t] += (means[target] - patched[t]) @ direction * direction
+            errors = [(model.finish(s[None], 2)[0, -1] - sequences.y[row, -1]) ** 2 for s in (patched, states[row])]
+            expected[source, target] += (errors[0] - errors[1]) / 3
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+
+
 def test_the_span_of_the_classes_holds_their_differences_and_no_more():
     means = torch.randn(4, 10, generator=torch.Generator().manual_seed(0)) + 5
     basis = class_span(means)
@@ -124,6 +152,27 @@ def test_a_pruned_head_is_one_whose_output_columns_are_zero():
     before = errors()[:, -1]
     model.blocks[1].attention.output.weight[:, 8:] = 0  # head 1 of layer 1
     torch.testing.assert_close(found[1, 1], errors()[:, -1] - before)
+
+
+def test_damage_by_sequence_is_damage_by_class_on_average():
+    model, sequences = model_for("product"), drawn(10)
+    found = damage(model, "product", sequences)  # [L * H, K, n]
+    assert found.shape == (6, 2, 10)
+    torch.testing.assert_close(
+        found.mean(-1).view(3, 2, 2), pruned_errors(model, "product", sequences), atol=1e-6, rtol=1e-4
+    )
+
+
+def test_damage_on_one_class_is_concentrated_and_noise_is_not():
+    one = torch.zeros(1, 4, 10)
+    one[0, 2] = 1
+    assert concentration(one).item() == 1
+    assert concentration(torch.ones(1, 4, 10)).item() == 0.25
+    noisy = 1 + torch.randn(500, 4, 10, generator=torch.Generator().manual_seed(0))
+    naive = (noisy.mean(-1).amax(1) / noisy.mean(-1).sum(1)).mean()
+    assert naive > 0.32
+    assert concentration(noisy).mean().item() == pytest.approx(0.25, abs=0.01)
+    assert torch.isnan(concentration(-torch.ones(1, 4, 10))).item()
 
 
 def test_probes_see_what_they_should():
