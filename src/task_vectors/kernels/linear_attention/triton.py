@@ -4,6 +4,8 @@
 
 over the keys j that t may see. With G the gradient of U: dQ = apply(G, V, K), dK = apply^T(V, G, Q),
 dV = apply^T(K, Q, G, D^T), where apply^T sums over the tokens that see a key; and dD[t, j] = sum G_t . v_j.
+
+Models and prompts are on the first axis of a launch, the only one that may be longer than 65 535.
 """
 
 import torch
@@ -76,7 +78,10 @@ def _apply(
     memory = torch.empty(S, B, tiles, Q.shape[-1], e, device=V.device, dtype=torch.float32)
     options = {"E": e, "WIDTH": width, "PROMPTS": prompts, "TOKENS": TOKENS, "D_KEY": Q.shape[-1]}
     summed = T if transposed else T - 1
-    _memory_kernel[S, batches, tiles](K, V, memory, B, T, summed, tiles, *K.stride(), *V.stride(), **options)
+    with torch.cuda.device_of(V):
+        _memory_kernel[S * batches, tiles](
+            K, V, memory, batches, B, T, summed, tiles, *K.stride(), *V.stride(), **options
+        )
     if not causal:
         memory = memory.sum(2, keepdim=True)
     else:  # what lies in tiles before a query's own, or after it
@@ -85,13 +90,14 @@ def _apply(
     out = torch.empty_like(V, memory_format=torch.contiguous_format)
     D = D if D is None else D.to(V.dtype)
     signs = signs if signs is None else signs.expand(S, B, T)
-    _apply_kernel[S, batches, tiles](
-        Q, K, V, D, signs, memory, out, B, T, summed, memory.shape[2],
-        *Q.stride(), *K.stride(), *V.stride(), *(D.stride() if D is not None else (0, 0, 0)),
-        *(signs.stride() if signs is not None else (0, 0, 0)),
-        HAS_D=D is not None, HAS_SIGNS=signs is not None, CAUSAL=causal, TRANSPOSED=transposed, WIDEN=_widen(V),
-        KEYS=KEYS, num_warps=WARPS, num_stages=STAGES, **options,
-    )  # fmt: skip
+    with torch.cuda.device_of(V):
+        _apply_kernel[S * batches, tiles](
+            Q, K, V, D, signs, memory, out, batches, B, T, summed, memory.shape[2],
+            *Q.stride(), *K.stride(), *V.stride(), *(D.stride() if D is not None else (0, 0, 0)),
+            *(signs.stride() if signs is not None else (0, 0, 0)),
+            HAS_D=D is not None, HAS_SIGNS=signs is not None, CAUSAL=causal, TRANSPOSED=transposed, WIDEN=_widen(V),
+            KEYS=KEYS, num_warps=WARPS, num_stages=STAGES, **options,
+        )  # fmt: skip
     return out
 
 
@@ -102,12 +108,13 @@ def _position_gradient(G: Tensor, V: Tensor, signs: Tensor | None) -> Tensor:
     splits, tiles = min(SPLITS, triton.cdiv(B, prompts)), triton.cdiv(T, TOKENS)
     parts = torch.empty(splits, S, T, T, device=V.device, dtype=torch.float32)
     signs = signs if signs is None else signs.expand(S, B, T)
-    _position_gradient_kernel[S * splits, tiles, tiles](
-        G, V, signs, parts, S, B, T, triton.cdiv(triton.cdiv(B, prompts), splits),
-        *G.stride(), *V.stride(), *(signs.stride() if signs is not None else (0, 0, 0)),
-        HAS_SIGNS=signs is not None, WIDEN=_widen(V), E=e, WIDTH=width, PROMPTS=prompts, TOKENS=TOKENS,
-        num_warps=WARPS, num_stages=STAGES,
-    )  # fmt: skip
+    with torch.cuda.device_of(V):
+        _position_gradient_kernel[S * splits, tiles, tiles](
+            G, V, signs, parts, S, B, T, triton.cdiv(triton.cdiv(B, prompts), splits),
+            *G.stride(), *V.stride(), *(signs.stride() if signs is not None else (0, 0, 0)),
+            HAS_SIGNS=signs is not None, WIDEN=_widen(V), E=e, WIDTH=width, PROMPTS=prompts, TOKENS=TOKENS,
+            num_warps=WARPS, num_stages=STAGES,
+        )  # fmt: skip
     return parts.sum(0)
 
 
@@ -117,36 +124,43 @@ def _widen(V: Tensor) -> bool:
 
 
 @triton.jit
+def _places(X, s, rows, b, c, x0, x1, x2, x3):
+    """Pointers [rows, columns] into X [S, B, T, e], with offsets of 64 bits; b and c say what a column holds."""
+    across = s * x0 + b.to(tl.int64) * x1 + tl.cast(c, tl.int64) * x3
+    return X + ((rows.to(tl.int64) * x2)[:, None] + across[None])
+
+
+@triton.jit
 def _memory_kernel(
-    K, V, out, B, T, summed, tiles, k0, k1, k2, k3, v0, v1, v2, v3,
+    K, V, out, batches, B, T, summed, tiles, k0, k1, k2, k3, v0, v1, v2, v3,
     E: tl.constexpr, WIDTH: tl.constexpr, PROMPTS: tl.constexpr, TOKENS: tl.constexpr, D_KEY: tl.constexpr,
 ):  # fmt: skip
     """out[s, b, tile, i, c] = sum over the tile's tokens j < summed of k_j[i] v_j[c]."""
-    s, tile = tl.program_id(0).to(tl.int64), tl.program_id(2)
+    s, tile = (tl.program_id(0) // batches).to(tl.int64), tl.program_id(1)
     column = tl.arange(0, PROMPTS * WIDTH)
-    b = tl.program_id(1) * PROMPTS + column // WIDTH
+    b = tl.program_id(0) % batches * PROMPTS + column // WIDTH
     c = column % WIDTH
     j = tile * TOKENS + tl.arange(0, TOKENS)
     inside = (b < B) & (c < E)
     seen = (j < summed)[:, None] & inside[None]
-    values = tl.load(V + s * v0 + b[None] * v1 + j[:, None] * v2 + c[None] * v3, seen, 0.0).to(tl.float32)
+    values = tl.load(_places(V, s, j, b, c, v0, v1, v2, v3), seen, 0.0).to(tl.float32)
     for i in range(D_KEY):
-        key = tl.load(K + s * k0 + b[None] * k1 + j[:, None] * k2 + i * k3, seen, 0.0).to(tl.float32)
+        key = tl.load(_places(K, s, j, b, i, k0, k1, k2, k3), seen, 0.0).to(tl.float32)
         tl.store(out + (((s * B + b) * tiles + tile) * D_KEY + i) * E + c, tl.sum(key * values, 0), inside)
 
 
 @triton.jit
 def _apply_kernel(
-    Q, K, V, D, signs, memory, out, B, T, summed, tiles,
+    Q, K, V, D, signs, memory, out, batches, B, T, summed, tiles,
     q0, q1, q2, q3, k0, k1, k2, k3, v0, v1, v2, v3, d0, d1, d2, s0, s1, s2,
     HAS_D: tl.constexpr, HAS_SIGNS: tl.constexpr, CAUSAL: tl.constexpr, TRANSPOSED: tl.constexpr, WIDEN: tl.constexpr,
     E: tl.constexpr, WIDTH: tl.constexpr, PROMPTS: tl.constexpr, TOKENS: tl.constexpr, D_KEY: tl.constexpr,
     KEYS: tl.constexpr,
 ):  # fmt: skip
     """One tile of tokens for a few prompts: D's product with all keys, what the memory holds, and the tile itself."""
-    s, tile = tl.program_id(0).to(tl.int64), tl.program_id(2)
+    s, tile = (tl.program_id(0) // batches).to(tl.int64), tl.program_id(1)
     column = tl.arange(0, PROMPTS * WIDTH)
-    b = tl.program_id(1) * PROMPTS + column // WIDTH
+    b = tl.program_id(0) % batches * PROMPTS + column // WIDTH
     c = column % WIDTH
     row = tl.arange(0, TOKENS)
     t = tile * TOKENS + row
@@ -156,36 +170,36 @@ def _apply_kernel(
     if HAS_D:
         for start in range(0, T, KEYS):
             j = start + tl.arange(0, KEYS)
-            weights = tl.load(D + s * d0 + t[:, None] * d1 + j[None] * d2, (t < T)[:, None] & (j < T)[None], 0.0)
+            weights = tl.load(_places(D, s, t, j, 0, d0, d2, d1, 0), (t < T)[:, None] & (j < T)[None], 0.0)
             seen = (j < T)[:, None] & inside[None]
-            values = tl.load(V + s * v0 + b[None] * v1 + j[:, None] * v2 + c[None] * v3, seen, 0.0)
+            values = tl.load(_places(V, s, j, b, c, v0, v1, v2, v3), seen, 0.0)
             if HAS_SIGNS:
-                sign = tl.load(signs + s * s0 + b[None] * s1 + j[:, None] * s2, seen, 0.0).to(tl.float32)
+                sign = tl.load(_places(signs, s, j, b, 0, s0, s1, s2, 0), seen, 0.0).to(tl.float32)
                 values = (values * sign).to(weights.dtype)
             if WIDEN:
                 weights, values = weights.to(tl.float32), values.to(tl.float32)
             sum = tl.dot(weights, values, sum, input_precision="ieee")
         if HAS_SIGNS:
-            sum *= tl.load(signs + s * s0 + b[None] * s1 + t[:, None] * s2, valid, 0.0).to(tl.float32)
+            sum *= tl.load(_places(signs, s, t, b, 0, s0, s1, s2, 0), valid, 0.0).to(tl.float32)
     # A key takes no part if it is the last token: by `summed`, or transposed, by having no output of this term.
     answered = valid & (t < T - 1)[:, None] if TRANSPOSED else valid
     held = tile if CAUSAL else 0
     for i in range(D_KEY):
-        query = tl.load(Q + s * q0 + b[None] * q1 + t[:, None] * q2 + i * q3, answered, 0.0).to(tl.float32)
+        query = tl.load(_places(Q, s, t, b, i, q0, q1, q2, q3), answered, 0.0).to(tl.float32)
         store = tl.load(memory + (((s * B + b) * tiles + held) * D_KEY + i) * E + c, inside, 0.0)
         sum += query * store[None]
     if CAUSAL:
         for step in range(TOKENS):
-            j = tile * TOKENS + step
+            j = tile * TOKENS + step + tl.zeros((1,), tl.int32)
             sees = (j >= t) if TRANSPOSED else (j <= t)
-            present = inside & (c * 0 + j < summed)
+            present = (inside & (j < summed))[None]
             score = tl.zeros((TOKENS, PROMPTS * WIDTH), tl.float32)
             for i in range(D_KEY):
-                query = tl.load(Q + s * q0 + b[None] * q1 + t[:, None] * q2 + i * q3, answered, 0.0).to(tl.float32)
-                key = tl.load(K + s * k0 + b * k1 + j * k2 + i * k3, present, 0.0).to(tl.float32)
-                score += query * key[None]
-            value = tl.load(V + s * v0 + b * v1 + j * v2 + c * v3, present, 0.0).to(tl.float32)
-            sum += tl.where(sees[:, None], score, 0.0) * value[None]
+                query = tl.load(_places(Q, s, t, b, i, q0, q1, q2, q3), answered, 0.0).to(tl.float32)
+                key = tl.load(_places(K, s, j, b, i, k0, k1, k2, k3), present, 0.0).to(tl.float32)
+                score += query * key
+            value = tl.load(_places(V, s, j, b, c, v0, v1, v2, v3), present, 0.0).to(tl.float32)
+            sum += tl.where(sees[:, None], score, 0.0) * value
     tl.store(out + ((s * B + b[None]) * T + t[:, None]) * E + c[None], sum.to(out.dtype.element_ty), valid)
 
 
@@ -205,12 +219,12 @@ def _position_gradient_kernel(
         b = (split * steps + step) * PROMPTS + column // WIDTH
         inside = (b < B) & (c < E)
         in_t, in_j = (t < T)[:, None] & inside[None], (j < T)[:, None] & inside[None]
-        gradient = tl.load(G + s * g0 + b[None] * g1 + t[:, None] * g2 + c[None] * g3, in_t, 0.0)
-        values = tl.load(V + s * v0 + b[None] * v1 + j[:, None] * v2 + c[None] * v3, in_j, 0.0)
+        gradient = tl.load(_places(G, s, t, b, c, g0, g1, g2, g3), in_t, 0.0)
+        values = tl.load(_places(V, s, j, b, c, v0, v1, v2, v3), in_j, 0.0)
         if HAS_SIGNS:
-            sign = tl.load(signs + s * s0 + b[None] * s1 + t[:, None] * s2, in_t, 0.0).to(tl.float32)
+            sign = tl.load(_places(signs, s, t, b, 0, s0, s1, s2, 0), in_t, 0.0).to(tl.float32)
             gradient = (gradient * sign).to(V.dtype.element_ty)
-            sign = tl.load(signs + s * s0 + b[None] * s1 + j[:, None] * s2, in_j, 0.0).to(tl.float32)
+            sign = tl.load(_places(signs, s, j, b, 0, s0, s1, s2, 0), in_j, 0.0).to(tl.float32)
             values = (values * sign).to(V.dtype.element_ty)
         if WIDEN:
             gradient, values = gradient.to(tl.float32), values.to(tl.float32)
