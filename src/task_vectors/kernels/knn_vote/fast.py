@@ -5,8 +5,8 @@ from torch import Tensor
 
 from task_vectors.kernels.knn_vote.points import make_points
 
-# Scores [rows, N] of one block: 4 MiB in float32 (see README.md).
-SCRATCH = 2**20
+# Scores [rows, N] of one block by device: 4 MiB in float32 stay in a cache, 256 MiB keep a GPU busy (see README.md).
+SCRATCH = {"cpu": 2**20, "cuda": 2**26}
 # Columns that are compared by their smallest score only, at first.
 BUNDLE = 16
 
@@ -18,7 +18,7 @@ def knn_vote_by_rows(states: Tensor, labels: Tensor, k: int, metric: str, groups
     duplicates = (first != torch.arange(N, device=first.device)).any(1).tolist()
     classes, labels = labels.unique(return_inverse=True)
     result = torch.empty(N, L, dtype=torch.long, device=states.device)  # [N, L]
-    block = max(1, SCRATCH // N)
+    block = max(1, SCRATCH["cuda" if states.is_cuda else "cpu"] // N)
     for start in range(0, N, block):
         rows = slice(start, min(start + block, N))
         excluded = (groups[rows, None] == groups).view(-1).nonzero()[:, 0]

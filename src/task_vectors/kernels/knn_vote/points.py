@@ -26,13 +26,11 @@ def make_points(states: Tensor, metric: str) -> Points:
     points = Points(
         torch.empty(L, N, d, dtype=dtype, device=states.device),
         torch.empty(L, N, dtype=dtype, device=states.device),
-        torch.empty(L, N, dtype=torch.long, device=states.device),
+        first_duplicates(states),
     )
     scale = power_below(torch.stack(states.aminmax()).abs().max().to(dtype))
-    for layer in range(L):
+    for layer, first in enumerate(points.first):
         x = states[:, layer].to(dtype)  # [N, d]
-        first = first_duplicate(x)  # [N]
-        points.first[layer] = first
         x = on_sphere(x, first) if metric == "cosine" else x * scale  # no square is too large
         points.values[layer] = centered(x)
         # The first one's, since a device may sum a row in an order that depends on where the row lies.
@@ -40,13 +38,18 @@ def make_points(states: Tensor, metric: str) -> Points:
     return points
 
 
-def first_duplicate(x: Tensor) -> Tensor:
-    """For each row of x [N, d] the lowest index of a row equal to it: [N]."""
-    first = lowest_index(hashes(x))
-    later = (first != torch.arange(len(x), device=x.device)).nonzero()[:, 0]
-    if (x[later] == x[first[later]]).all():
+def first_duplicates(states: Tensor) -> Tensor:
+    """For each of states [N, L, d] the lowest index of an equal one of its layer: [L, N].
+
+    All layers are sorted and compared at once: a GPU waits for the result a few times, and not a few times a layer.
+    """
+    N, L, _ = states.shape
+    first = lowest_index(torch.stack([hashes(x) for x in states.unbind(1)]))  # [L, N]
+    layer, later = (first != torch.arange(N, device=states.device)).nonzero(as_tuple=True)
+    if (states[later, layer] == states[first[layer, later], layer]).all():
         return first
-    return lowest_index(x.unique(dim=0, return_inverse=True)[1])  # unequal rows share a hash; this takes longer
+    # Unequal states share a hash; this takes longer.
+    return lowest_index(torch.stack([x.unique(dim=0, return_inverse=True)[1] for x in states.unbind(1)]))
 
 
 def hashes(x: Tensor) -> Tensor:
@@ -60,10 +63,12 @@ def hashes(x: Tensor) -> Tensor:
 
 
 def lowest_index(keys: Tensor) -> Tensor:
-    """For each of keys [N] the lowest index of an equal one: [N]."""
-    values, places = keys.unique(return_inverse=True)
-    rows = torch.arange(len(keys), device=keys.device)
-    return torch.full_like(values, len(keys), dtype=torch.long).scatter_reduce_(0, places, rows, "amin")[places]
+    """For each of keys [L, N] of 32 bits the lowest index of an equal one in its row: [L, N]."""
+    L, N = keys.shape
+    row = torch.arange(L, device=keys.device)[:, None]
+    values, places = (keys + (row << 32)).view(-1).unique(return_inverse=True)
+    columns = torch.arange(N, device=keys.device).repeat(L)
+    return torch.full_like(values, N).scatter_reduce_(0, places, columns, "amin")[places].view(L, N)
 
 
 def on_sphere(x: Tensor, first: Tensor) -> Tensor:
