@@ -37,6 +37,7 @@ fresh: $(INSTALLED)
 # ways_of_training.py compares results, not speed, and takes long: it is run by itself.
 BENCHMARKS := $(filter-out benchmarks/measure.py benchmarks/ways_of_training.py,$(wildcard benchmarks/*.py))
 bench: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@set -e; for file in $(BENCHMARKS); do echo "$$file"; OMP_WAIT_POLICY=passive $(BIN)/python $$file; done
 
 # requirements-nodeps.txt: packages whose own requirements the project does without.

@@ -48,14 +48,15 @@ def main() -> None:
         return
     works = [attention(*sizes) for sizes in ATTENTION] + [votes(*sizes) for sizes in VOTES]
     works += [saliency(dtype, *SALIENCY) for dtype in BYTES]
-    append("kernels_on_gpu", [*machine(), *(row for work in works for row in compare(work))])
+    append("kernels_on_gpu", [*rates(), *(row for work in works for row in compare(work))])
 
 
-def machine() -> list[dict]:
-    rates = {dtype: [gemm_rate(LARGE, dtype, DEVICE) / 1e12 for _ in range(ROUNDS)] for dtype in BYTES}
+def rates() -> list[dict]:
+    products = {dtype: [gemm_rate(LARGE, dtype, DEVICE) / 1e12 for _ in range(ROUNDS)] for dtype in BYTES}
     copies = [copy_bandwidth(MEGABYTES, DEVICE) / 1e9 for _ in range(ROUNDS)]
-    products = [row(f"{LARGE} x {LARGE}, {name(dtype)}", "matrix product", "TFLOP/s", rates[dtype]) for dtype in rates]
-    return [*products, row(f"{MEGABYTES} MB", "copy", "GB/s", copies)]
+    names = {dtype: f"{LARGE} x {LARGE}, {name(dtype)}" for dtype in BYTES}
+    rows = [row(names[dtype], "matrix product", "TFLOP/s", products[dtype]) for dtype in BYTES]
+    return [*rows, row(f"{MEGABYTES} MB", "copy", "GB/s", copies)]
 
 
 def compare(work: Work) -> list[dict]:

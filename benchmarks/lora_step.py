@@ -7,7 +7,7 @@ input of that layer needs a gradient. Both have the same loss, with logits for t
 without any graph stands beside them, and the step on the first third in bfloat16. All are taken in turn, and each runs
 once before its time is taken.
 
-Run `python benchmarks/lora_step.py`; it takes about five minutes on two cores and adds to results/lora_step.csv.
+Run `python benchmarks/lora_step.py`; it takes about six minutes on two cores and adds to results/lora_step.csv.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ MODEL = "gemma-3-270m"
 BATCH = 8  # prompts
 N_DEMOS = 4
 THIRDS = ("first", "middle", "last")
-ROUNDS = 5
+ROUNDS = 7
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """What the benchmarks share: seconds of a call, the spread of many, the machine's own rates, and rows that are kept.
 
 Every result file is one tidy table. case: the sizes, in words; name: what is measured, in `unit`; median, low and high:
-the 50, 20 and 80 % quantiles over rounds; threads; and then when, where and with which versions. In a round every way
-runs once, one right after the other, and a ratio is taken within a round: a busy moment of the machine hits both.
-A run appends its rows, all with one date, so older runs stay.
+the 50, 20 and 80 % quantiles over rounds; least and most of all of them; how many rounds; threads; and then when, where
+and with which versions. In a round every way runs once, one right after the other, and a ratio is taken within a round:
+a busy moment of the machine hits both. A run appends its rows, all with one date, so older runs stay.
 
 `make bench` sets OMP_WAIT_POLICY=passive: where other programs run too, threads that spin while they wait for one that
 has lost its core make everything many times slower.
@@ -35,10 +35,18 @@ def timed(call: Callable[[], object]) -> tuple[float, object]:
 
 
 def row(case: str, name: str, unit: str, values: Sequence[float]) -> dict:
-    """One row: the spread of these values, measured with the threads that torch has now."""
-    low, median, high = pd.Series(values, dtype=float).quantile([0.2, 0.5, 0.8])
-    spread = {"median": median, "low": low, "high": high}
-    return {"case": case, "name": name, "unit": unit, **spread, "threads": torch.get_num_threads()}
+    """One row: the spread of these values, one a round, measured with the threads that torch has now."""
+    values = pd.Series(values, dtype=float)
+    low, median, high = values.quantile([0.2, 0.5, 0.8])
+    spread = {"median": median, "low": low, "high": high, "least": values.min(), "most": values.max()}
+    return {
+        "case": case,
+        "name": name,
+        "unit": unit,
+        **spread,
+        "rounds": len(values),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def append(benchmark: str, rows: list[dict]) -> None:

@@ -23,7 +23,7 @@ def small_tiles(monkeypatch):
     """Several programs along both axes, and blocks of a few rows, at sizes that the interpreter can run."""
     monkeypatch.setattr(tiles, "QUERIES", 16)
     monkeypatch.setattr(tiles, "KEYS", 16)
-    monkeypatch.setattr(fast, "SCRATCH", 300)
+    monkeypatch.setitem(fast.SCRATCH, "cpu", 300)
 
 
 def problem(B=2, H=4, G=2, T=21, d=10, e=7, *, dtype=torch.float32, seed=0):

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-# Scores [B, H, rows, T] of one block of queries: 1 MiB in float32, which stays in a core's cache (see README.md).
-SCRATCH = 2**18
+# Scores [B, H, rows, T] of one block of queries by device: 1 MiB in float32 stays in a core's cache, 256 MiB keep a GPU
+# busy (see README.md).
+SCRATCH = {"cpu": 2**18, "cuda": 2**26}
 
 
 def head_saliency_by_rows(
@@ -15,7 +16,7 @@ def head_saliency_by_rows(
     dtype = torch.promote_types(q.dtype, torch.float32)
     k, v = k.to(dtype), v.to(dtype)  # [B, G, T, d], [B, G, T, e]
     result = torch.zeros(B, T, T, dtype=dtype, device=q.device)  # [B, T, T]
-    rows = max(1, SCRATCH // (B * H * T))
+    rows = max(1, SCRATCH["cuda" if q.is_cuda else "cpu"] // (B * H * T))
     for start in range(0, T, rows):
         stop = min(start + rows, T)
         if mask is None:

@@ -1,8 +1,8 @@
-"""What this machine can do: the rate of a large matrix product, and of a large copy. All floors rest on these two.
+"""What this processor can do: the rate of a large matrix product, and of a large copy. All floors rest on these two.
 
 The product is of square matrices, in float32 and bfloat16; the copy is of float32 numbers, and counts what is read and
-what is written. Run `python benchmarks/machine.py`; it takes seconds (a minute on a processor without bfloat16
-instructions) and adds to results/machine.csv.
+what is written. Run `python benchmarks/processor_rates.py`; it takes seconds (a minute on a processor without bfloat16
+instructions) and adds to results/processor_rates.csv.
 """
 
 import torch
@@ -22,7 +22,7 @@ def main() -> None:
             rows.append(row(case, "matrix product", "GFLOP/s", rates))
         rates = [copy_bandwidth(MEGABYTES) / 1e9 for _ in range(ROUNDS)]
         rows.append(row(f"{MEGABYTES} MB, float32", "copy", "GB/s", rates))
-    append("machine", rows)
+    append("processor_rates", rows)
 
 
 if __name__ == "__main__":
