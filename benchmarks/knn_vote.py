@@ -33,7 +33,7 @@ SIZES = ((700, 19), (3000, 4))  # states, layers
 WIDTH = 640
 K, N_CLASSES = 10, 33
 CENTER_SPREAD = 0.3  # votes are seldom tied
-ROUNDS = 9
+ROUNDS = 12
 
 
 def main() -> None:

@@ -1,14 +1,19 @@
 """What the benchmarks share: seconds of a call, the spread of many, the machine's own rates, and rows that are kept.
 
 Every result file is one tidy table. case: the sizes, in words; name: what is measured, in `unit`; median, low and high:
-the 50, 20 and 80 % quantiles over rounds; least and most of all of them; how many rounds; threads; and then when, where
-and with which versions. In a round every way runs once, one right after the other, and a ratio is taken within a round:
-a busy moment of the machine hits both. A run appends its rows, all with one date, so older runs stay.
+the 50, 20 and 80 % quantiles over rounds; lower and upper: the ends of the median's 95 % interval, and how many rounds
+it is taken from; threads; and then when, where and with which versions. In a round every way runs once, one right after
+the other, and a ratio is taken within a round: a busy moment of the machine hits both. A run appends its rows, all with
+one date, so older runs stay.
+
+On one thread seconds are those of the processor: on an idle machine they are the clock's, and on a busy one they leave
+out the time that others ran.
 
 `make bench` sets OMP_WAIT_POLICY=passive: where other programs run too, threads that spin while they wait for one that
 has lost its core make everything many times slower.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from task_vectors.records.environment import environment
@@ -27,18 +33,21 @@ RESULTS = Path(__file__).parent / "results"
 def timed(call: Callable[[], object]) -> tuple[float, object]:
     """Seconds and result."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    now = time.process_time if alone else time.perf_counter
     wait()
-    start = time.perf_counter()
+    start = now()
     result = call()
     wait()
-    return time.perf_counter() - start, result
+    return now() - start, result
 
 
 def row(case: str, name: str, unit: str, values: Sequence[float]) -> dict:
     """One row: the spread of these values, one a round, measured with the threads that torch has now."""
     values = pd.Series(values, dtype=float)
     low, median, high = values.quantile([0.2, 0.5, 0.8])
-    spread = {"median": median, "low": low, "high": high, "least": values.min(), "most": values.max()}
+    lower, upper = median_interval(values)
+    spread = {"median": median, "low": low, "high": high, "lower": lower, "upper": upper}
     return {
         "case": case,
         "name": name,
@@ -47,6 +56,16 @@ def row(case: str, name: str, unit: str, values: Sequence[float]) -> dict:
         "rounds": len(values),
         "threads": torch.get_num_threads(),
     }
+
+
+def median_interval(values: pd.Series) -> tuple[float, float]:
+    """95 % interval of the median of independent values of any distribution; nan for fewer than six.
+
+    Of n values, as many lie below the true median as heads fall in n throws of a coin.
+    """
+    rank = int(stats.binom.ppf(0.025, len(values), 0.5))
+    ordered = values.sort_values().to_list()
+    return (ordered[rank - 1], ordered[-rank]) if rank else (math.nan, math.nan)
 
 
 def append(benchmark: str, rows: list[dict]) -> None:

@@ -9,7 +9,7 @@ it, when the model is loaded and has run on a short text.
 The torch form of one layer's heads is timed once more by itself, at the size of the GPU's benchmark, with blocks of as
 many queries as a core's cache holds, and with larger ones.
 
-Run `python benchmarks/saliency.py` (Linux); it takes six minutes and adds to results/saliency.csv.
+Run `python benchmarks/saliency.py` (Linux); it takes eight minutes and adds to results/saliency.csv.
 """
 
 import subprocess
@@ -29,7 +29,7 @@ from task_vectors.lm.tokens import tokenize
 
 MODEL = "smollm2-135m"
 TOKENS = (128, 512)
-ROUNDS, MEMORY_ROUNDS = 7, 3
+ROUNDS, MEMORY_ROUNDS = 7, 6
 HEADS = 2048, 32, 8, 128  # tokens, heads, groups, width
 QUERIES = (4, 64, 1024)  # in a block; the first is what the default gives
 TEXT = "Example: go -> going\n" * 500

@@ -1,0 +1,106 @@
+"""Tables, estimates and charts of benchmark results, from a few rows made here and the committed ones."""
+
+import math
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from task_vectors.pages.from_records.benchmarks import (
+    check_ratios,
+    gpu_numbers,
+    in_words,
+    latest_run,
+    measured,
+    ratios,
+    table,
+    times,
+)
+from task_vectors.paths import project_root
+
+RESULTS = project_root() / "benchmarks" / "results"
+
+
+def line(name, median, unit="ms", *, threads=1, date="today", spread=0.2, case="n = 10"):
+    low, high, lower, upper = (median * (1 + step) for step in (-spread, spread, -2 * spread, 2 * spread))
+    values = {"median": median, "low": low, "high": high, "lower": lower, "upper": upper}
+    return {"case": case, "name": name, "unit": unit, "threads": threads, "date": date} | values
+
+
+ROWS = [
+    line("theirs", 99.0, date="yesterday"),
+    line("theirs", 10.0),
+    line("ours", 5.0),
+    line("theirs / ours", 2.0, "ratio"),
+    line("theirs / ours", 4.0, "ratio", threads=2),
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    pd.DataFrame(ROWS).to_csv(tmp_path / "runs.csv", index=False)
+    return latest_run(tmp_path / "runs.csv")
+
+
+def test_only_the_latest_run_counts(run):
+    assert run["median"].tolist() == [10, 5, 2, 4]
+    assert run["where"].tolist() == ["n = 10, 1 thread"] * 3 + ["n = 10, 2 threads"]
+
+
+def test_an_estimate_is_the_median_with_its_interval_on_the_most_threads(run):
+    assert measured(run, "theirs / ours", "n = 10")[:3] == pytest.approx((4.0, 2.4, 5.6))
+    with pytest.raises(KeyError, match="no 'nothing'"):
+        measured(run, "nothing", "n = 10")
+
+
+def test_a_run_that_is_older_than_the_columns_gives_no_interval(run):
+    older = measured(run.drop(columns=["lower", "upper"]), "ours", "n = 10")
+    assert older.mean == 5
+    assert math.isnan(older.low)
+    assert math.isnan(older.high)
+
+
+def test_a_table_has_a_line_for_each_thing_and_a_column_for_each_place(run):
+    found = table(run, ["ms", "ratio"])
+    assert found.index.tolist() == ["theirs (ms)", "ours (ms)", "theirs / ours (ratio)"]
+    assert found.loc["theirs / ours (ratio)"].tolist() == ["2 (1.6 to 2.4)", "4 (3.2 to 4.8)"]
+    assert found.loc["ours (ms)"].tolist() == ["5 (4 to 6)", ""]
+
+
+def test_numbers_have_the_digits_that_say_something():
+    assert in_words(pd.Series(line("a", 1234.5, spread=0))) == "1,234"
+    assert in_words(pd.Series(line("a", 0.012345, spread=0))) == "0.0123"
+
+
+@pytest.mark.parametrize("chart", [ratios, times])
+def test_a_chart_draws_a_point_for_each_measurement(chart, run):
+    name = "theirs / ours" if chart is ratios else "ours"
+    drawn = chart(run, [name], "In words.")
+    assert isinstance(drawn, alt.LayerChart)
+    assert drawn.description == "In words."
+    drawn_rows = [row for rows in drawn.to_dict()["datasets"].values() for row in rows if "where" in row]
+    assert [row["name"] for row in drawn_rows] == [name] * (2 if chart is ratios else 1)
+
+
+def test_an_exchanged_ratio_is_found(run):
+    check_ratios(run)
+    exchanged = run.assign(median=run["median"].where(run.unit == "ms", 0.5), low=0.4, high=20)
+    with pytest.raises(AssertionError, match="its parts give 2"):
+        check_ratios(exchanged)
+
+
+def test_the_committed_results_are_consistent():
+    for path in RESULTS.glob("*.csv"):
+        if path.stem != "ways_of_training":  # which compares results, not times
+            check_ratios(latest_run(path))
+
+
+def test_numbers_of_the_gpu_are_those_of_its_rows():
+    run = latest_run(RESULTS / "kernels_on_gpu.csv")
+    found = gpu_numbers(run)
+    assert found["card"] == "NVIDIA H200"
+    assert found["least"] <= found["most"]
+    rows = run.set_index(["name", "case"])["median"]
+    assert found["many_torch"] == rows["torch", "neighbor vote, 3000 states, 32 layers, width 4096, float32"]
+    assert found["single_gain"] == rows["torch / triton", "head saliency, 2048 tokens, 32 heads of 128, float32"]
+    assert found["votes_wrong"] == 0
