@@ -14,14 +14,17 @@ from task_vectors.linear_attention.prompts import get_layout
 from task_vectors.paths import project_root
 
 TINY = {"N": 3, "SEEDS": range(2), "STEPS": 8, "BATCH": 20, "SAMPLE": 50}
-TINY |= {"SELECTION_PROMPTS": 4000, "TEST_PROMPTS": 4000, "PLAIN_PROMPTS": 4000}
+TINY |= {"SELECTION_PROMPTS": 4000, "TEST_PROMPTS": 4000, "PLAIN_PROMPTS": 1000}
 FITTED = {"L-BFGS", "Adam, L-BFGS", "Adam, L-BFGS, longer"}
 
 
 @pytest.fixture
 def benchmark(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(project_root() / "benchmarks")
-    monkeypatch.setattr(import_module("measure"), "RESULTS", tmp_path)
+    measure = import_module("measure")
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    here = measure.environment()
+    monkeypatch.setattr(measure, "environment", here.copy)  # a run asks git again for every row
     module = import_module("ways_of_training")
     for constant, value in TINY.items():
         monkeypatch.setattr(module, constant, value)
@@ -34,7 +37,7 @@ def same(one: Weights, other: Weights) -> bool:
 
 def test_without_a_switch_it_is_what_the_book_trains_with(benchmark):
     way = benchmark.ways()["ours"]
-    way = replace(way, recipe=replace(way.recipe, steps=200))  # beyond the warm-up, and with a penalty
+    way = replace(way, recipe=replace(way.recipe, steps=120))  # beyond the warm-up, and with a penalty
     expected, _ = training.train("triplets", 3, 3, [0, 1], way.recipe)
     assert same(benchmark.train(way), expected)
 
@@ -56,12 +59,12 @@ def test_every_way_is_another_one(benchmark):
 @pytest.mark.parametrize("switch", ["plain", "tasks"])
 def test_a_switch_that_adds_noise_keeps_the_mean(switch, benchmark):
     weights = initial_weights(get_layout("triplets"), 3, 3, [0, 1], std=0.3)
-    generator, recipe = torch.Generator().manual_seed(0), training.Recipe(batch=100_000)
+    generator, recipe = torch.Generator().manual_seed(0), training.Recipe(batch=40_000)
     quiet, noisy = (
         benchmark.batch_risk(benchmark.Way("", recipe, **switches), weights, generator)
         for switches in ({}, {switch: True})
     )
-    assert noisy.tolist() == pytest.approx(quiet.tolist(), rel=0.03)
+    assert noisy.tolist() == pytest.approx(quiet.tolist(), rel=0.05)
 
 
 def test_signs_matter_only_where_layers_differ_in_them(benchmark, monkeypatch):
