@@ -12,11 +12,11 @@ from task_vectors.pages.from_records.linear_transformer import (
     PARTS,
     best_risks,
     contrast_table,
+    distance_from_middle,
     drawn_risks,
     gram_contrast,
     largest_ratio,
     matrix_cells,
-    outermost_place,
     risk_table,
     share_table,
     ways_of_training,
@@ -79,10 +79,11 @@ def test_ratios_and_places_are_those_of_the_best_seeds(records):
     best = best_risks(records, 2)
     assert best.loc[3].tolist() == [8, 2, 4, 1]
     assert largest_ratio(best.to_numpy()) == pytest.approx(2)  # pairs are half of triplets: the direction is not asked
-    # Of 1/3 and 2/3 at n = 3, and 1/2 twice at n = 5, the two first are as far from the middle.
-    assert outermost_place(best.to_numpy()) in (pytest.approx(1 / 3), pytest.approx(2 / 3))
-    lower = best.assign(pairs=best.single)
-    assert outermost_place(lower.to_numpy()) == pytest.approx(0)
+    # Places are 1/3 and 2/3 at n = 3, and 1/2 twice at n = 5.
+    assert distance_from_middle(best.to_numpy()) == pytest.approx(1 / 6)
+    for end in ("single", LINES[0]):
+        assert distance_from_middle(best.assign(pairs=best[end]).to_numpy()) == pytest.approx(0.5)
+    assert distance_from_middle(best.assign(triplets=2 * best[LINES[0]]).to_numpy()) > 0.5
 
 
 def test_what_rests_on_one_seed_is_seen_when_seeds_are_drawn(records):
@@ -92,7 +93,7 @@ def test_what_rests_on_one_seed_is_seen_when_seeds_are_drawn(records):
     assert set(pairs) == {2, 4}
     assert (pairs == 4).mean() == pytest.approx((2 / 3) ** 3, abs=0.03)
     ratios = largest_ratio(drawn)
-    assert ratios.shape == (4000,)
+    assert ratios.shape == distance_from_middle(drawn).shape == (4000,)
     # Where only the one that diverged was drawn there is no ratio.
     assert np.nanmin(ratios) == pytest.approx(1)
     assert np.nanmax(ratios) == pytest.approx(4 / 2)
@@ -119,7 +120,7 @@ def test_the_parts_of_a_matrix_are_together_the_whole(records):
         assert mine[PARTS[0]].abs().max() == 1
         D = records[layout, 2, 3].tensors("best")["D"][0].numpy()
         expected = D[mine["query"].to_numpy(), mine.key.to_numpy()]
-        np.testing.assert_allclose(mine[PARTS[0]], expected / expected.abs().max(), atol=0.006)
+        np.testing.assert_allclose(mine[PARTS[0]], expected / np.abs(expected).max(), atol=0.006)
 
 
 def test_orthogonal_weights_keep_demonstrations_apart():

@@ -59,15 +59,14 @@ def largest_ratio(risks: np.ndarray) -> np.ndarray:
     return np.exp(np.abs(np.log(pairs / triplets)).max(-1))
 
 
-def outermost_place(risks: np.ndarray) -> np.ndarray:
-    """Where pairs and triplets lie, as log-risks, between single layouts: of all n, what is farthest from the middle.
+def distance_from_middle(risks: np.ndarray) -> np.ndarray:
+    """How far from halfway between the two single layouts pairs or triplets lie at most: [..., n, LINES] to [...].
 
-    0: at the single layout with as many layers, 1: at the one with a layer less. [..., n, LINES] to [...].
+    In log-risk, as a share of the way: at 0.5 they lie on one of the two, and beyond it not between them.
     """
-    less, *others, single = np.moveaxis(np.log(risks), -1, 0)
-    places = (np.stack(others, -1) - single[..., None]) / (less - single)[..., None]  # [..., n, 2]
-    places = places.reshape(*places.shape[:-2], -1)
-    return np.take_along_axis(places, np.abs(places - 0.5).argmax(-1)[..., None], -1)[..., 0]
+    less, *others, single = np.moveaxis(np.log(risks), -1, 0)  # each [..., n]
+    places = [(other - single) / (less - single) for other in others]
+    return np.abs(np.stack(places) - 0.5).max((0, -1))
 
 
 def first_projections(records: Records) -> dict[tuple[str, int, int], tuple[Tensor, Projection]]:

@@ -40,19 +40,16 @@ def excesses(record: Record, predicted: np.ndarray, keep: float) -> np.ndarray:
     return np.array([second_moment(weights, keep, DIMENSION) / least - 1 for weights in learned_weights(record)])
 
 
-def excess_table(
-    records: Mapping[Setting, Record], predicted: Mapping[Setting, np.ndarray], d: int = 4
-) -> pd.DataFrame:
+def excess_table(records: Mapping[Setting, Record], predicted: Mapping[Setting, np.ndarray]) -> pd.DataFrame:
     """Excess of the best seed, of the seeds at either end, and of random weights, for each setting."""
     rows = {}
     for (keep, causal), record in records.items():
         least = predicted[keep, causal]
         found = excesses(record, least, keep)
-        other = np.random.default_rng(0).normal(size=least.shape)
-        random = (
-            second_moment(other / np.linalg.norm(other), keep, DIMENSION) / second_moment(least, keep, DIMENSION) - 1
-        )
-        rows[setting_name(keep, causal)] = [found[best_seed(record)], found.min(), found.max(), random]
+        random = np.random.default_rng(0).normal(size=least.shape)
+        random /= np.linalg.norm(random)
+        over = second_moment(random, keep, DIMENSION) / second_moment(least, keep, DIMENSION) - 1
+        rows[setting_name(keep, causal)] = [found[best_seed(record)], found.min(), found.max(), over]
     columns = ["excess of the best seed", "least of all seeds", "largest of all seeds", "random weights"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("setting")
 
