@@ -178,7 +178,8 @@ def dots(
         ends = base.mark_rule(strokeWidth=2).encode(x=alt.X(f"{interval[0]}:Q", title=x_title), x2=f"{interval[1]}:Q")
         layers.insert(0, ends)
     layers += level_lines(levels or {}, axis="x")
-    height = alt.Step(step, **{"for": "position"})
+    # A step counts for each color, side by side; said so, since panels with names of their own break Vega's other way.
+    height = alt.Step(step / max(1, table[color].nunique()) if color else step)
     return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
 
 
