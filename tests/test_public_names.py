@@ -1,6 +1,8 @@
 """`import task_vectors as tv` costs nothing, and gives every public name; what a notebook uses of them is known."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -77,3 +79,23 @@ def test_an_operation_that_is_used_through_the_package_is_rested_on(tmp_path):
 
 def test_nothing_used_is_nothing_rested_on(tmp_path):
     assert rests_on(tmp_path, "import task_vectors as tv\nother.capture") == ["src/task_vectors/__init__.py"]
+
+
+FUNCTIONS = [name for name in HOMES if inspect.isfunction(getattr(tv, name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_public_functions_documentation_says_what_each_argument_is(name):
+    function = getattr(tv, name)
+    text = inspect.getdoc(function)
+    known = {"lm", "parameters"}  # the model, and what an experiment takes
+    for argument in inspect.signature(function).parameters.keys() - known:
+        assert re.search(rf"\b{argument}\b", text), argument
+
+
+def test_the_api_page_has_every_public_name():
+    page = (project_root() / "book" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. auto\w+:: task_vectors\.(\S+?)(?:\(\))?$", page, re.MULTILINE)
+    own = {f"{home}.{name}" for name, home in HOMES.items() if home}
+    assert set(listed) >= own
+    assert [name for name in set(listed) - own if not name.startswith("kernels.")] == []

@@ -22,17 +22,17 @@ from task_vectors.prompts.few_shot import TERMINATOR
 class SweepScores(NamedTuple):
     """Scores of the answers with a vector put in after each layer, each [B, L]."""
 
-    log_prob: Tensor  # natural log of the probability of the answer and the end of its line
-    first_token: Tensor  # is the answer's first token the most likely one?
-    exact: Tensor  # is every token of the answer the most likely one, and then one that ends the line?
+    log_prob: Tensor  #: natural log of the probability of the answer and the end of its line
+    first_token: Tensor  #: is the answer's first token the most likely one?
+    exact: Tensor  #: is every token of the answer the most likely one, and then one that ends the line?
 
 
 class Continuation(NamedTuple):
     """What greedy decoding wrote after each prompt, and the states it was read from."""
 
-    texts: list[str]  # up to the end of the line, or to max_tokens
-    first_tokens: Tensor  # [B] id of the first token written
-    states: Tensor  # [B, L, d] after each layer at the prompt's last token
+    texts: list[str]  #: up to the end of the line, or to max_tokens
+    first_tokens: Tensor  #: [B] id of the first token written
+    states: Tensor  #: [B, L, d] after each layer at the prompt's last token
 
 
 @contextmanager
@@ -46,6 +46,10 @@ def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tens
         vectors: [B, d] for one position a prompt, or [B, P, d] for P positions.
         layer: 0 … L-1; the state after this layer is replaced.
         positions: column in the padded batch, negative from its end: an int, [B], or [B, P].
+
+    Raises:
+        ValueError: shapes that do not fit each other or the forward's batch, or no such layer.
+        RuntimeError: no forward went through the layer, so that nothing was replaced.
     """
     vectors = vectors if vectors.ndim == 3 else vectors[:, None]  # [B, P, d]
     columns = torch.as_tensor(positions, device=vectors.device)
@@ -93,7 +97,16 @@ def _goes_on(now: Tensor, before: Tensor) -> bool:
 
 @torch.no_grad()
 def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int = 96) -> Tensor:
-    """States after each layer at the last token of each text, [B, L, d]; arguments as in `continue_greedily`."""
+    """States after each layer at the last token of each text, [B, L, d], on the CPU.
+
+    Args:
+        texts: the prompts.
+        shared: rows come in runs of this many texts with a common beginning, which is run once for each run.
+        rows: texts in one batch.
+
+    Raises:
+        ValueError: there are no texts, or they do not come in runs of `shared`.
+    """
     runs = [_prefill(lm, chunk, shared).states for chunk in chunks(texts, rows, shared)]
     return torch.cat(runs)  # [B, L, d]
 
@@ -109,13 +122,19 @@ def continue_greedily(
     max_tokens: int = 8,
     rows: int = 96,
 ) -> Continuation:
-    """Greedy continuations to the end of the line; vectors [B, d], if given, go in after `layer` at the last token.
+    """Greedy continuations to the end of the line, with or without a vector at the last token of each prompt.
 
     Args:
+        texts: the prompts.
+        vectors: [B, d], put in place of the last token's states after `layer`; None for nothing.
+        layer: 0 … L-1, if there are vectors.
         shared: rows come in runs of this many texts with a common beginning; it is run once for each run, and its KV
             cache serves them all. The result does not depend on it.
         max_tokens: a text that has not ended its line by then is returned as far as it went.
         rows: texts in one batch.
+
+    Raises:
+        ValueError: vectors without a layer or a layer without vectors, or texts that `capture` does not take.
     """
     if (vectors is None) != (layer is None):
         raise ValueError("vectors and layer go together: give both or neither")
@@ -139,16 +158,22 @@ def layer_sweep(
 ) -> Tensor | SweepScores:
     """Put vectors[:, l] in after layer l at the last token, for every l, at the cost of about one forward pass.
 
+    What Hendel et al. (2023) do layer by layer.
+
     Only the last token's state changes, so all tokens before it run once; their KV cache is repeated L times, and one
     forward of the last token (and the answer) carries all L variants: the hook on layer l edits only the rows of l.
 
     Args:
-        texts: B prompts; vectors: [B, L, d].
-        answers: text that follows each prompt (" cats"); the end of its line is scored with it.
+        texts: the prompts, as `Prompts.zero_shot_texts`.
+        vectors: [B, L, d], one for each prompt and layer.
+        answers: text that follows each prompt (" cats"); the end of its line is scored with it. None: only logits.
         rows: prompts × layers in one batch.
 
     Returns:
         Logits of the last token [B, L, V], or with answers SweepScores of [B, L] each.
+
+    Raises:
+        ValueError: vectors of another shape, or an answer whose tokens do not go on from its prompt's.
     """
     if vectors.shape[:2] != (len(texts), lm.n_layers):
         raise ValueError(f"vectors must be [B, L, d] = [{len(texts)}, {lm.n_layers}, d], not {list(vectors.shape)}")
@@ -164,7 +189,11 @@ def layer_sweep(
 
 @torch.no_grad()
 def unembed(lm: LanguageModel, vectors: Tensor) -> Tensor:
-    """Logits [B, V] that the model's own final norm and unembedding give for states [B, d] (the logit lens)."""
+    """Logits [B, V] that the model's own final norm and unembedding give for states (the logit lens).
+
+    Args:
+        vectors: [B, d], states after any layer.
+    """
     # After the last layer only the norm and the unembedding are left, whatever the architecture calls them.
     any_token = torch.zeros(len(vectors), 1, dtype=torch.long, device=lm.device)
     with layer_edits(lm, {lm.n_layers - 1: _replace_last(vectors)}):

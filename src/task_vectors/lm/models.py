@@ -80,24 +80,28 @@ BUNDLED = {
 class LanguageModel:
     """A Hugging Face causal LM, used as it is (weights are never folded), with its decoder layers at hand."""
 
-    name: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    name: str  #: as it was given to `load_model`
+    model: PreTrainedModel  #: transformers' own
+    tokenizer: PreTrainedTokenizerBase  #: its tokenizer, with its own special tokens
 
     @property
     def layers(self) -> nn.ModuleList:
+        """The L decoder layers, whose outputs are the residual stream."""
         return self.model.get_submodule(layer_path(self.model.config.model_type, self.name))
 
     @property
     def n_layers(self) -> int:
+        """How many there are, L."""
         return len(self.layers)
 
     @property
     def d_model(self) -> int:
+        """The width d of a state."""
         return self.model.config.get_text_config().hidden_size
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie, and where ids are put."""
         return self.model.device
 
     @property

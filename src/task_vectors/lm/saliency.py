@@ -26,18 +26,20 @@ UNSEEN = -1.0  # saliency is never negative
 
 
 def attention_saliency(lm: LanguageModel, text: str, target: str) -> Tensor:
-    """Σ_heads |A ∘ ∂loss/∂A| of every layer: [L, T, T] as [layer, query, key], float32, on the model's device.
+    """`Σ_heads |A ∘ ∂loss/∂A|` of every layer: [L, T, T] as [layer, query, key], float32, on the model's device.
 
     The loss is -log p(target | text) in nats, summed over the target's tokens (Dong et al. 2026, after Wang et al.
     2023). T counts the tokens that the model reads: all of the text, special tokens included, then all of the target
     but the last. With a target of one token that is the text alone.
 
     Args:
-        text: a prompt that ends at the arrow. target: what follows it, as in `Prompts.completions`: " cats".
+        text: a prompt that ends at the arrow.
+        target: what follows it (" cats"), as in `Prompts.completions`.
 
     Raises:
         ValueError: text or target is empty, the target's tokens do not continue the text's, or the model's context is
-            too short. NotImplementedError: the model's attention cannot be watched (Falcon and GPT-J have their own).
+            too short.
+        NotImplementedError: the model's attention cannot be watched (Falcon and GPT-J have their own).
     """
     if not text or not target:
         raise ValueError(f"neither text nor target may be empty; got {text[-30:]!r} and {target!r}")

@@ -23,14 +23,24 @@ END = -1  # in place of a token's id
 class Scores(NamedTuple):
     """Of B prompts, on the CPU."""
 
-    states: Tensor  # [B, L, d] after each layer at the prompt's last token, in the model's own precision
-    right: Tensor  # [B] bool: is the answer, and then the end of its line, what greedy decoding writes?
-    log_prob: Tensor  # [B] natural log of the probability of the answer and the end of its line
-    first: Tensor  # [B] bool: is the answer's first token the most likely one?
+    states: Tensor  #: [B, L, d] after each layer at the prompt's last token, in the model's own precision
+    right: Tensor  #: [B] bool: is the answer, and then the end of its line, what greedy decoding writes?
+    log_prob: Tensor  #: [B] natural log of the probability of the answer and the end of its line
+    first: Tensor  #: [B] bool: is the answer's first token the most likely one?
 
 
 def score(lm: LanguageModel, texts: list[str], answers: list[str], *, batch: int = BATCH) -> Scores:
-    """States and scores of prompts `texts` with the completions `answers` (" 01101"); see `score_tokens`."""
+    """States and scores of prompts with their answers, from one forward pass each.
+
+    Args:
+        texts: the prompts.
+        answers: what follows each (" 01101"), with its space.
+        batch: tokens that run together, at first; it is halved where the device's memory is too small.
+
+    Raises:
+        ValueError: before the first forward pass, for an answer whose tokens do not go on from its prompt's, or a
+            prompt that is longer than the model's context.
+    """
     if not texts or len(texts) != len(answers):
         raise ValueError(f"there must be an answer for each of at least one text, got {len(texts)} and {len(answers)}")
     return score_tokens(lm, tokenized(lm, texts, answers), batch=batch)

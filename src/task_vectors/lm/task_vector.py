@@ -25,9 +25,9 @@ RULES = {"right": "exact", "word": "first_token"}
 class Evaluation:
     """Results of one task at one number of demonstrations."""
 
-    answers: pd.DataFrame  # a row per test prompt: what was asked, and what ICL and the vector answered
-    selection: SweepScores  # [B, L] on the selection prompts
-    layers: dict[str, int]  # chosen there for each rule
+    answers: pd.DataFrame  #: a row per test prompt: what was asked, and what ICL and the vector answered
+    selection: SweepScores  #: [B, L] on the selection prompts
+    layers: dict[str, int]  #: chosen there for each rule
 
 
 def evaluate(
@@ -41,12 +41,26 @@ def evaluate(
     queries_per_prefix: int = 4,
     template: str = DEFAULT_TEMPLATE,
 ) -> Evaluation:
-    """Score ICL and task vector on the same n_prompts test queries for each seed.
+    """Score ICL and task vector on the same test queries, for each seed (Hendel et al. 2023).
 
-    The layers are chosen once, on n_selection prompts whose queries are in no seed's test prompts.
+    The layers are chosen once, on prompts whose queries are in no seed's test prompts: one for each rule by which an
+    answer is judged, "right" (exactly the answer and the end of the line) and "word" (the line begins with it).
+
+    Args:
+        task: what is asked.
+        n_demos: demonstrations in each prompt.
+        seeds: each draws prompts of its own.
+        n_prompts: test prompts of each seed.
+        n_selection: prompts on which the layers are chosen.
+        queries_per_prefix: prompts that share one set of demonstrations, and so one vector.
+        template: as of `few_shot_prompts`.
 
     Returns:
-        Evaluation; `answers` has a row per prompt with the columns of `test_answers`.
+        Evaluation. Its answers have the columns icl and vector (what was written), icl_right, icl_word, vector_right
+        and vector_word, and what was asked.
+
+    Raises:
+        ValueError: as `few_shot_prompts`, where the task has too few pairs.
     """
     settings = {"template": template, "queries_per_prefix": queries_per_prefix}
     held_out = few_shot_prompts(task, n_demos, n_selection, seeds[0], pool="selection", **settings)

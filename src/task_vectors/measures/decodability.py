@@ -2,7 +2,7 @@
 
 Han et al. 2025, section 4.1: leave-one-out k-nearest neighbors over the states of all tasks together, k = 10; the TD of
 a task is the share of its prompts that are recognized. Chance is one over the number of classes in the pool, so whether
-a Null class is in it matters: leave_out takes it out.
+a Null class is in it matters.
 """
 
 import torch
@@ -19,28 +19,25 @@ def task_decodability(
     k: int = K,
     metric: str = "euclidean",
     groups: Tensor | None = None,
-    leave_out: int | None = None,
 ) -> Tensor:
-    """Share of each class's states that their k nearest neighbors name: [n_classes], or [L, n_classes].
+    """Share of each class's states that their k nearest neighbors name: [n_classes] or [L, n_classes].
 
-    Vote ties go to the class of the nearest member, distance ties to the lower index (kernels/knn_vote).
+    Leave-one-out (Han et al. 2025). Vote ties go to the class of the nearest member, distance ties to the lower index.
 
     Args:
-        states: [N, d] or [N, L, d]. labels: [N], classes from 0, none of them empty.
-        metric: "euclidean" or "cosine". groups: [N]; states of one group (prompts that share a query) are never each
-            other's neighbors.
-        leave_out: a class (Null) that is neither asked nor may vote; its entry is nan.
+        states: [N, d], or [N, L, d] of several layers.
+        labels: [N], classes from 0, none of them empty.
+        k: neighbors that vote.
+        metric: "euclidean" or "cosine".
+        groups: [N]; states of one group (prompts that share a query) are never each other's neighbors.
 
     Raises:
         ValueError: a class without states, or what knn_vote does not take.
     """
     n_classes = _count_classes(states, labels, groups)
-    if leave_out is not None and not 0 <= leave_out < n_classes:
-        raise ValueError(f"leave_out must be one of the {n_classes} classes; got {leave_out}")
-    kept = labels != (-1 if leave_out is None else leave_out)
-    votes = knn_vote(states[kept], labels[kept], k, metric=metric, groups=None if groups is None else groups[kept])
-    right = (votes.view(len(votes), -1) == labels[kept, None]).float()  # [N, L]
-    shares = torch.stack([right[labels[kept] == z].mean(0) for z in range(n_classes)], -1)  # [L, n_classes]
+    votes = knn_vote(states, labels, k, metric=metric, groups=groups)
+    right = (votes.view(len(votes), -1) == labels[:, None]).float()  # [N, L]
+    shares = torch.stack([right[labels == z].mean(0) for z in range(n_classes)], -1)  # [L, n_classes]
     return shares[0] if states.ndim == 2 else shares
 
 
@@ -49,8 +46,17 @@ def pairwise_decodability(
 ) -> Tensor:
     """TD of class i in a pool of i and j alone, [n_classes, n_classes]; nan on the diagonal.
 
-    states: [N, d]. Chance is one half. A pair's two numbers, [i, j] and [j, i], are its two classes' shares (Han et al.
-    2025, Fig. 23).
+    Chance is one half. A pair's two numbers, [i, j] and [j, i], are its two classes' shares (Han et al. 2025, Fig. 23).
+
+    Args:
+        states: [N, d] of one layer.
+        labels: [N], classes from 0.
+        k: neighbors that vote.
+        metric: "euclidean" or "cosine".
+        groups: [N]; states of one group are never each other's neighbors.
+
+    Raises:
+        ValueError: states of several layers, or a class without states.
     """
     if states.ndim != 2:
         raise ValueError(f"states must be those of one layer, [N, d]; got {list(states.shape)}")
@@ -64,11 +70,6 @@ def pairwise_decodability(
             for z, other in ((i, j), (j, i)):
                 table[z, other] = (votes[labels[pool] == z] == z).float().mean()
     return table
-
-
-def best_layer(decodability: Tensor) -> int:
-    """The layer at which the mean over classes peaks, counted from 0, for TD [L, n_classes]."""
-    return int(decodability.nanmean(-1).argmax())
 
 
 def _count_classes(states: Tensor, labels: Tensor, groups: Tensor | None) -> int:

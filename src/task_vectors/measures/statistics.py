@@ -7,15 +7,12 @@ from scipy import stats
 
 
 class Estimate(NamedTuple):
-    """A mean with its interval; nan where it cannot be estimated.
+    """A mean with its interval; nan where it cannot be estimated. In a text as 0.14 [0.04, 0.24]."""
 
-    freedom: degrees of freedom of the Student's t that the interval is taken from; infinite for a bootstrap's.
-    """
-
-    mean: float
-    low: float
-    high: float
-    freedom: float = np.inf
+    mean: float  #: in the units of what was estimated
+    low: float  #: lower end of the interval
+    high: float  #: upper end of the interval
+    freedom: float = np.inf  #: of the Student's t that the interval is taken from; infinite for a bootstrap's
 
     def __str__(self) -> str:
         return format(self, ".2f")
@@ -39,7 +36,14 @@ def clustered_mean(
     interval is then the exact binomial one (Clopper-Pearson) with as many trials as the smallest number of clusters.
 
     Args:
-        values: [n]. clusters: each [n], the labels of one clustering; without any, each value is drawn by itself.
+        values: [n].
+        clusters: each [n], the labels of one clustering; without any, each value is drawn by itself.
+        level: of the interval.
+        draws: bootstrap samples.
+        seed: of the draws.
+
+    Returns:
+        Estimate; nan without values.
     """
     values = np.asarray(values, dtype=float)
     if len(values) == 0:
@@ -61,9 +65,13 @@ def clustered_mean(
 
 
 def mean_over_units(values: np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean of independent units (tasks, seeds) with Student's t interval; values that are nan are left out.
+    """Mean of independent units (tasks, seeds) with Student's t interval.
 
     No interval (nan) with fewer than three units, and where nothing varies.
+
+    Args:
+        values: [n], one a unit; those that are nan are left out.
+        level: of the interval.
     """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]

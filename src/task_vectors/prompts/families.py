@@ -19,12 +19,12 @@ class FamilyPrompts:
     Prompts of one group share the query and the demonstrations' inputs; there is one of each task in it.
     """
 
-    texts: tuple[str, ...]
-    completions: tuple[str, ...]  # what follows the text if the prompt is answered right
-    queries: tuple[str, ...]
-    demos: tuple[tuple[Pair, ...], ...]
-    labels: Tensor  # [N] the task, as its place in family.tasks
-    groups: Tensor  # [N]
+    texts: tuple[str, ...]  #: each ends at the arrow of its query
+    completions: tuple[str, ...]  #: what follows the text if the prompt is answered right
+    queries: tuple[str, ...]  #: x of each query
+    demos: tuple[tuple[Pair, ...], ...]  #: pairs (x, y) of each prompt
+    labels: Tensor  #: [N] the task, as its place in family.tasks
+    groups: Tensor  #: [N] prompts about the same inputs have the same number
 
 
 def family_prompts(
@@ -36,11 +36,16 @@ def family_prompts(
     pool: str = "test",
     condition: str = "plain",
 ) -> FamilyPrompts:
-    """n_prompts prompts of each task of the family.
+    """n_prompts prompts of each task of the family (Han et al. 2025, section 4).
 
     Queries come from the family's part `pool`, demonstrations from its part "demonstrations": they share no input.
 
     Args:
+        family: `pos_tagging()` or `bitwise_arithmetic()`.
+        n_demos: demonstrations in each prompt, 0 or more.
+        n_prompts: of each of the K tasks, B.
+        seed: of all inputs; those of more prompts begin with those of fewer.
+        pool: "train", "selection" or "test".
         condition: one of CONDITIONS. "permuted": in each prompt the demonstrations' answers change places, none of them
             stays, so that what answers look like is kept and what they have to do with their inputs is lost. "told":
             the prompt begins with the task in words. "words alone": the same, and all demonstrations are Null's.

@@ -29,21 +29,21 @@ class Prompts:
     those demonstrations that ends in another query, from a pool of its own: a task vector is read there.
     """
 
-    texts: tuple[str, ...]
-    queries: tuple[str, ...]
-    answers: tuple[str, ...]
-    demos: tuple[tuple[Pair, ...], ...]
-    prefix: tuple[int, ...]
-    groups: tuple[int, ...]  # of the query's pair
-    parts: tuple[int, ...]  # of the query's pair
-    vector_texts: tuple[str, ...]
-    vector_pairs: tuple[Pair, ...]
-    vector_parts: tuple[int, ...]
-    template: str
+    texts: tuple[str, ...]  #: each ends at the arrow of its query
+    queries: tuple[str, ...]  #: x of each query
+    answers: tuple[str, ...]  #: y of each query
+    demos: tuple[tuple[Pair, ...], ...]  #: (x, y) of each demonstration
+    prefix: tuple[int, ...]  #: the number of its set of demonstrations
+    groups: tuple[int, ...]  #: of the query's pair, as in `Task`
+    parts: tuple[int, ...]  #: of the query's pair, as in `Task`
+    vector_texts: tuple[str, ...]  #: one a prefix
+    vector_pairs: tuple[Pair, ...]  #: the other query of each prefix
+    vector_parts: tuple[int, ...]  #: of those pairs
+    template: str  #: what a demonstration looks like
 
     @property
     def completions(self) -> list[str]:
-        """What follows the arrow of each prompt if it is answered right: " cats"."""
+        """What follows the arrow of each prompt if it is answered right, such as " cats", with its space."""
         return [completion(self.template, answer) for answer in self.answers]
 
     @property
@@ -89,6 +89,11 @@ def few_shot_prompts(
     `split(task, n_demos, seed)`. Demonstrations of a prompt are distinct pairs, equally many of each part of the task.
 
     Args:
+        task: where the pairs come from.
+        n_demos: demonstrations in each prompt, N.
+        n_prompts: how many, B.
+        seed: of the pools and of everything that is drawn; the same seed gives the same prompts on every machine.
+        template: a demonstration, with {x} once and {y} at its end; the prompt ends where y would begin.
         queries_per_prefix: prompts that share one set of demonstrations; it must divide n_prompts.
         pool: where the queries come from, "test" or "selection".
 

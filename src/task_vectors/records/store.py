@@ -67,11 +67,11 @@ class Comparison:
 class Experiment:
     """A long computation whose results are recorded: a constant that task_vectors.experiments.registry names.
 
-    run(**parameters) gives tables (DataFrame, kept as <name>.csv.gz) and tensors (a dict by name, kept as
-    <name>.safetensors). If it takes `scratch`, that is no parameter: recorded() gives it a folder to keep a training
+    `run(**parameters)` gives tables (DataFrame, kept as <name>.csv.gz) and tensors (a dict by name, kept as
+    <name>.safetensors). If it takes `scratch`, that is no parameter: `recorded` gives it a folder to keep a training
     in, always the same for the same parameters, and removes the folder when the record is in place.
-    verify(record) computes a stated part of one record again, in seconds. `version` is raised when the meaning of the
-    results changes. rests_on(parameters) names what the results rest on beyond the modules that the experiment's own
+    `verify(record)` computes a stated part of one record again, in seconds. `version` is raised when the meaning of the
+    results changes. `rests_on(parameters)` names what the results rest on beyond the modules that the experiment's own
     imports: files, relative to the project, that are read because of a parameter (a task's pairs, a family's module).
     """
 

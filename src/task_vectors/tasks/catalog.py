@@ -44,7 +44,16 @@ NAMES_BY_CATEGORY = {
 
 
 def list_tasks(category: str | None = None) -> list[str]:
-    """The names that get_task knows: all of them, or those of one category."""
+    """The names that `get_task` knows: all of them, or those of one category.
+
+    The tasks are the 33 of Dong et al. (2026, Table 5), and `copy`, whose answer is its input.
+
+    Args:
+        category: "knowledge", "algorithmic", "translation", "linguistic", "bijection", "control", or None for all.
+
+    Raises:
+        ValueError: there is no such category.
+    """
     if category is None:
         return [name for names in NAMES_BY_CATEGORY.values() for name in names]
     if category not in NAMES_BY_CATEGORY:
@@ -54,7 +63,11 @@ def list_tasks(category: str | None = None) -> list[str]:
 
 @cache
 def get_task(name: str) -> Task:
-    """The task called `name`; list_tasks() gives the names."""
+    """The task called `name`, one of `list_tasks()`; inverses and bijections are derived from their tables.
+
+    Raises:
+        ValueError: there is no such task; the message names those that are spelled like it.
+    """
     if name in BIJECTIONS:
         return bijection(get_task(BIJECTIONS[name]))
     if name in INVERSES:

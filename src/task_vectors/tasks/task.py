@@ -22,11 +22,11 @@ class Task:
     Left empty, `parts` is all 0 and `groups` gives each pair a group of its own.
     """
 
-    name: str
-    category: str
-    pairs: tuple[tuple[str, str], ...]
-    parts: tuple[int, ...] = ()
-    groups: tuple[int, ...] = ()
+    name: str  #: such as "present_to_gerund"
+    category: str  #: one that `list_tasks` knows, or "union"
+    pairs: tuple[tuple[str, str], ...]  #: (x, y), each x once
+    parts: tuple[int, ...] = ()  #: the one-way mapping of each pair
+    groups: tuple[int, ...] = ()  #: the number that a pair shares with its mates
 
     def __post_init__(self):
         n = len(self.pairs)
@@ -46,7 +46,11 @@ class Task:
             )
 
     def inverse(self) -> "Task":
-        """The task y → x, in the same order and with the same groups."""
+        """The task y → x, in the same order and with the same groups.
+
+        Raises:
+            ValueError: an answer is that of several pairs, or the task has two parts.
+        """
         _require_one_way(self, "inverted")
         if repeated := _repeated(y for _, y in self.pairs):
             raise ValueError(
@@ -60,7 +64,10 @@ class Task:
 def bijection(task: Task) -> Task:
     """X → Y (part 0) and Y → X (part 1) as one task; a pair and its reverse share a group.
 
-    What a prompt asks must show in the query itself, so an input of X may not be an output as well.
+    What a prompt asks must show in the query itself, so an input of X may not be an output as well (Dong et al. 2026).
+
+    Raises:
+        ValueError: a word is both input and output, or the task cannot be inverted.
     """
     inverse = task.inverse()
     if shared := sorted({x for x, _ in task.pairs} & {y for _, y in task.pairs}):
@@ -82,7 +89,11 @@ def union(a: Task, b: Task) -> Task:
     """Two unrelated one-way tasks as one: a's pairs are part 0, b's pairs part 1.
 
     A pair whose input occurs among the other task's inputs or outputs is dropped, on both sides: such a query would
-    not tell which task it belongs to. The union can therefore be smaller than the sum of the two tasks.
+    not tell which task it belongs to. The union can therefore be smaller than the sum of the two tasks. It mixes two
+    mappings as a bijection does, but neither is the other's inverse.
+
+    Raises:
+        ValueError: a task has two parts, or nothing is left of one.
     """
     _require_one_way(a, "put into a union")
     _require_one_way(b, "put into a union")

@@ -20,7 +20,7 @@ def head_saliency(
     softcap: float | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Σ_h |A_h ∘ ∂L/∂A_h| [B, T, T] as [query, key] (Dong et al. 2026), in float32 (float64 for float64 inputs).
+    """`Σ_h |A_h ∘ ∂L/∂A_h|`, [B, T, T] as [query, key] (Dong et al. 2026), in float32 (float64 for float64 inputs).
 
     A_h = softmax(s) over the keys that the mask allows, with s = scale · q_h k_gᵀ, or with a softcap c the softmax of
     c · tanh(s / c), and ∂L/∂A_h = d_out_h v_gᵀ; head h uses group g = h // (H / G). A is made again tile by tile, so

@@ -51,7 +51,10 @@ class BitwiseArithmetic(TaskFamily):
 
 
 def bitwise_arithmetic(digits: int = 5) -> TaskFamily:
-    """AND, NAND, OR, NOR, XOR, XNOR and Null on two binary numbers of `digits` digits (Han et al. 2025: 5).
+    """AND, NAND, OR, NOR, XOR, XNOR and Null on two binary numbers (Han et al. 2025).
+
+    Args:
+        digits: of each number, 1 to 8; 5 in the paper.
 
     Raises:
         ValueError: digits is not between 1 and 8.

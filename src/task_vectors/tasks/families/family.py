@@ -26,7 +26,7 @@ class TaskFamily(ABC):
 
     Attributes:
         name: "pos" or "bitwise".
-        template: what a demonstration looks like; a template as in `task_vectors.prompts`.
+        template: what a demonstration looks like; a template as of `few_shot_prompts`.
         descriptions: task -> one sentence that names the task in words.
     """
 

@@ -71,7 +71,8 @@ class PosTagging(TaskFamily):
 def pos_tagging(conllu: str | Path | None = None) -> PosTagging:
     """Noun, Adjective, Verb, Adverb, Preposition, Pronoun and Null: the answer is the first word with that tag.
 
-    Han et al. (2025) take sentences of the Penn Treebank. Without a treebank, sentences come from a grammar.
+    Han et al. (2025) take sentences of the Penn Treebank. Without a treebank, sentences come from a grammar that was
+    written for this book.
 
     Args:
         conllu: a treebank in CoNLL-U format with universal tags (UPOS). Its sentences that hold all six tags and have
