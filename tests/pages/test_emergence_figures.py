@@ -100,7 +100,7 @@ def test_error_above_decodability_each_with_its_jump():
 def test_what_is_told_stands_beside_what_is_used():
     pairs = grid(draw=[0, 1], row=[0, 1], column=[0, 1]).query("row != column").assign(td=lambda t: 0.6 + 0.2 * t.draw)
     swaps = grid(seed=[0, 1], source=[0, 1], target=[0, 1]).assign(change=lambda t: 1.0 * (t.source != t.target))
-    spec, svg = drawn(figures.told_and_used(pairs, swaps, ["A", "B"], "basis", 100, "Two squares."))
+    spec, svg = drawn(figures.told_and_used(pairs, swaps, ["A", "B"], "basis"))
     told, used = (spec["datasets"][part["data"]["name"]] for part in spec["hconcat"])
     assert {(row["row"], row["column"]): row["td"] for row in told} == {
         ("A", "B"): pytest.approx(0.7),

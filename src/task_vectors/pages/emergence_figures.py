@@ -17,6 +17,13 @@ BY_DEMOS = {
     "colors": ["currentColor", *PALETTE],
     "form": ".3f",
 }
+TOLD_AND_USED = {
+    "basis": "Two tables of eight overlapping bases. Left: Task Decodability of every pair. Right: change of the error "
+    "when one basis's part of the state is put in for another's: small within a group, large between groups.",
+    "family": "Two tables of four families each: Task Decodability of every pair, near chance among linear, sparse and "
+    "leaky and high with quadratic; and the change of the error when one family's part of the state is put in for "
+    "another's, large only where quadratic is put in.",
+}
 LOG_ERROR = alt.Scale(type="log", domain=[0.01, 3], nice=False, clamp=True)
 LAYERS = ["#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#FDE725"]  # viridis, from the first layer on
 
@@ -248,14 +255,12 @@ def changes_by_layer(changes: pd.DataFrame, places: Sequence[str]) -> alt.TopLev
     )
 
 
-def told_and_used(
-    pairs: pd.DataFrame, swaps: pd.DataFrame, labels: Sequence[str], what: str, side: int, description: str
-) -> alt.TopLevelMixin:
+def told_and_used(pairs: pd.DataFrame, swaps: pd.DataFrame, labels: Sequence[str], what: str) -> alt.TopLevelMixin:
     """Two squares of classes: TD of every two (row, column, td), and the error's change (source, target, change).
 
-    labels: of the classes. what: one of them in a word ("basis"). side: of a square, in pixels.
+    labels: of the classes. what: one of them in a word, "basis" or "family".
     """
-    names, What = dict(enumerate(labels)), what.capitalize()
+    side, names, What = 130 + 18 * len(labels), dict(enumerate(labels)), what.capitalize()
     told = pairs.groupby(["row", "column"], as_index=False).td.mean().replace({"row": names, "column": names})
     used = swaps.groupby(["source", "target"], as_index=False).change.mean().replace({"source": names, "target": names})
     look = {"columns": labels, "rows": labels, "numbers": True, "width": side, "height": side}
@@ -263,7 +268,7 @@ def told_and_used(
     left = heat(told, "column", "row", "td", domain=(0.5, 1), description="TD", **words, **look)
     words = {"x_title": f"{What} put in", "y_title": f"{What} of the sequence", "value_title": CHANGE}
     right = heat(used, "target", "source", "change", description=CHANGE, **words, **look)
-    return alt.hconcat(left, right).resolve_scale(color="independent").properties(description=description)
+    return alt.hconcat(left, right).resolve_scale(color="independent").properties(description=TOLD_AND_USED[what])
 
 
 def error_against_td(models: pd.DataFrame, levels: Mapping[str, float], n_demos: int) -> alt.TopLevelMixin:
@@ -300,13 +305,22 @@ def damage_by_head(
         for label, change in zip(names[model], changes, strict=True)
     ]
     titles = {"x_title": "Class", "y_title": "Head (layer.number)", "value_title": CHANGE}
-    look = {"numbers": True, "form": "+.2f", "domain": (0, 0.5), "width": 240, "column": "model"}
+    look = {
+        "numbers": True,
+        "form": "+.2f",
+        "domain": (0, 0.5),
+        "width": 240,
+        "column": "model",
+        "panels": list(damages),
+    }
+    classes = [label for model in damages for label in names[model]]
     height = 22 * max(map(len, damages.values()))
     chart = heat(
         pd.DataFrame(cells),
         "class",
         "head",
         "change",
+        columns=classes,
         height=height,
         description=(
             "Change of the error of each class when one attention head is taken out, for the mixture of four "

@@ -120,6 +120,12 @@ def test_where_td_jumps_and_how_far_the_error_is_by_then():
     assert np.isnan(table.passes[1])
 
 
+def test_means_over_units_in_words():
+    index = pd.MultiIndex.from_product([["a", "b"], [0, 1, 2]], names=["kind", "seed"])
+    shown = records.with_intervals(pd.Series([1.0, 2.0, 3.0, 0.5, 0.5, 0.5], index), "kind")
+    assert shown.to_dict() == {"a": "2.00\u00a0[-0.48,\u00a04.48]", "b": "0.50"}
+
+
 def test_bounds_are_ridge_above_bayes():
     found = records.bounds_of(SparseMixture(dim=4, rank=2, n_classes=2), 6)
     assert found["ridge"].shape == found["Bayes"].shape == (2, 7)

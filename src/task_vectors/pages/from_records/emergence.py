@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from task_vectors.experiments.emergence import PER_CLASS, TEST_SEED
+from task_vectors.measures.statistics import mean_over_units
 from task_vectors.records.store import Record
 from task_vectors.regression.coupling import change_points, coupling, lags
 from task_vectors.regression.mixtures import SparseMixture
@@ -107,6 +108,11 @@ def jump_table(changed: pd.DataFrame, error: pd.Series, level: float) -> pd.Data
         passes = below[0] if len(below) else np.nan
         rows.append({"seed": seed, "td_at": row.td_at, "error_at": row.error_at, "ratio": ratio, "passes": passes})
     return pd.DataFrame(rows).set_index("seed")
+
+
+def with_intervals(values: pd.Series, levels: str | list[str]) -> pd.Series:
+    """For each value of these levels of the index, the mean over the rest, the units, with its interval, in words."""
+    return values.groupby(level=levels).agg(lambda units: str(mean_over_units(units)))
 
 
 def median_step(jumps: pd.Series) -> float:
