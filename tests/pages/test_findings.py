@@ -4,6 +4,7 @@ import json
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from scipy import stats
 from task_vectors.measures.statistics import Estimate, mean_over_units
 from task_vectors.pages import scoreboard
 from task_vectors.pages.findings import STATES, Findings, above, below, p_value, verdict, within
-from task_vectors.pages.scoreboard import accept, accepted, executed_findings, holm, moved_findings
+from task_vectors.pages.scoreboard import accept, accepted, executed_findings, holm, in_numbers, moved_findings
 
 NAN = float("nan")
 FINITE = st.floats(-10, 10)
@@ -87,6 +88,13 @@ def test_p_of_an_equivalence_is_the_larger_of_two():
         assert p_value(found, rule) == pytest.approx(nearer)
     assert np.isnan(p_value(Estimate(0.2, NAN, NAN), above()))
     assert p_value(Estimate(0.0, 0.0, 0.0), above()) == 1
+
+
+def test_numbers_are_shown_to_two_digits_of_their_interval():
+    rows = [(0.14159, 0.04, 0.24), (33.2, -140.4, 206.0), (0.00624, 0.00295, 0.00953), (1234.5, NAN, NAN), (NAN,) * 3]
+    found = in_numbers(pd.DataFrame(rows, columns=["mean", "low", "high"]))
+    spaced = [text.replace("\u00a0", " ") for text in found]
+    assert spaced == ["0.14 [0.04, 0.24]", "33 [-140, 206]", "0.0062 [0.0030, 0.0095]", "1,234", "–"]
 
 
 def test_holm():

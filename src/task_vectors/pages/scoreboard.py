@@ -80,6 +80,20 @@ def accept(found: pd.DataFrame) -> None:
     table.assign(**numbers).to_csv(path, index=False, lineterminator="\n")
 
 
+def in_numbers(table: pd.DataFrame) -> list[str]:
+    """Each finding's estimate with its interval, in two digits of the interval's width; without one the mean alone."""
+    texts = []
+    for mean, low, high in table[["mean", "low", "high"]].to_numpy(dtype=float):
+        if np.isnan(mean):
+            texts.append("–")
+            continue
+        width = high - low if np.isfinite(high - low) and high > low else abs(mean)
+        digits = max(0, 1 - int(np.floor(np.log10(width)))) if width > 0 else 2
+        one = f"{mean:,.{digits}f}"
+        texts.append(f"{one}\u00a0[{low:,.{digits}f},\u00a0{high:,.{digits}f}]" if np.isfinite(high - low) else one)
+    return texts
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """Holm's adjusted p of a family of tests [n]; those that are nan are no tests and stay nan."""
     p, adjusted = np.asarray(p, dtype=float), np.full(len(p), np.nan)
