@@ -18,7 +18,6 @@ from measure import append, row, timed
 from tqdm import tqdm
 
 from task_vectors.lm.finetuning import (
-    Batch,
     Tuning,
     adapted,
     answer_loss,
@@ -27,6 +26,7 @@ from task_vectors.lm.finetuning import (
     training_step,
 )
 from task_vectors.lm.models import LanguageModel, load_model
+from task_vectors.lm.tokens import Tokens
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
 MODEL = "gemma-3-270m"
@@ -73,7 +73,7 @@ def seconds_of(lm: LanguageModel, third: str, step: int) -> dict[str, float]:
     return {f"{third} step": lora, f"{third} passes": second_time(lambda: passes(lm, min(tuning.layers), batch))}
 
 
-def batch_of(lm: LanguageModel, tuning: Tuning, step: int) -> Batch:
+def batch_of(lm: LanguageModel, tuning: Tuning, step: int) -> Tokens:
     return tokenized_batch(lm, *training_prompts(bitwise_arithmetic(), tuning, step))
 
 
@@ -83,7 +83,7 @@ def tuning_of(lm: LanguageModel, third: str) -> Tuning:
     return Tuning(tuple(range(lowest, lowest + size)), batch=BATCH, n_demos=N_DEMOS)
 
 
-def passes(lm: LanguageModel, lowest: int, batch: Batch) -> float:
+def passes(lm: LanguageModel, lowest: int, batch: Tokens) -> float:
     """Forward, and backward to the input of layer `lowest`; no weight gets a gradient. The loss."""
 
     def start(_module, args: tuple) -> tuple:

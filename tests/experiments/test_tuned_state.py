@@ -9,9 +9,10 @@ import torch
 from task_vectors.experiments import band_tuning, tuned_state
 from task_vectors.experiments.band_tuning import BAND_TUNING, kept_adapter
 from task_vectors.experiments.tuned_state import TUNED_STATE
+from task_vectors.lm.answers import end_of_line_ids
 from task_vectors.lm.finetuning import Tuning, tuned
 from task_vectors.lm.interventions import capture, inject
-from task_vectors.lm.tokens import end_of_line_ids, tokenize, up_to_answer
+from task_vectors.lm.tokens import tokenize, up_to_answer
 from task_vectors.prompts.families import family_prompts
 from task_vectors.records import store
 from task_vectors.records.store import Record, recorded
@@ -53,7 +54,7 @@ def answered(lm, text, answer, state=None, layer=0):
     column, ids = len(tokenize(lm, [text])[0]) - 1, tokenize(lm, [text + answer])[0]
     with nullcontext() if state is None else inject(lm, state[None], layer, column):
         logits = lm.model(torch.tensor([ids])).logits[0, column:].log_softmax(-1)  # [answer + 1, V]
-    ends, tail = end_of_line_ids(lm, "\n"), ids[column + 1 :]
+    ends, tail = end_of_line_ids(lm), ids[column + 1 :]
     parts = [logits[i, token] for i, token in enumerate(tail)] + [logits[-1, ends].logsumexp(-1)]
     best = logits.argmax(-1).tolist()
     return sum(parts).item(), best[:-1] == tail and best[-1] in ends.tolist()

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from task_vectors import checkpoints
 from task_vectors.checkpoints import TrainingDiverged
-from task_vectors.lm import finetuning, scoring
+from task_vectors.lm import answers, finetuning
 from task_vectors.lm.finetuning import (
     Adapter,
     Tuning,
@@ -245,7 +245,7 @@ def test_a_batch_is_its_prompts_one_by_one(tiny):
 
 def test_the_loss_is_what_the_evaluation_scores_where_a_line_has_one_end(tiny, monkeypatch):
     [end] = tiny.tokenizer("\n", add_special_tokens=False).input_ids
-    monkeypatch.setattr(scoring, "end_of_line_ids", lambda *_: torch.tensor([end]))
+    monkeypatch.setattr(answers, "line_ends", lambda _: {"": [end]})
     expected = -score(tiny, TEXTS, COMPLETIONS).log_prob.sum().item() / 14  # tokens
     assert answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).item() == pytest.approx(expected, rel=1e-4)
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from task_vectors.lm.answers import end_of_line_ids
 from task_vectors.lm.forward import layer_edits
 from task_vectors.lm.interventions import capture, continue_greedily, inject, layer_sweep, unembed
-from task_vectors.lm.tokens import end_of_line_ids, tokenize
+from task_vectors.lm.tokens import tokenize
 
 TEXTS = ["Example:cat → cats\nExample:dog →", "Example:a →", "Example:mouse → mice\nExample:ox → oxen\nExample:hen →"]
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
@@ -45,7 +46,7 @@ def test_greedy_texts_equal_transformers_generate(tiny):
     for text in TEXTS:
         ids = torch.tensor([tokenize(tiny, [text])[0]])
         made = tiny.model.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None)
-        ends = set(end_of_line_ids(tiny, "\n").tolist())
+        ends = set(end_of_line_ids(tiny).tolist())
         written = []
         for token in made[0, ids.shape[1] :].tolist():
             if token in ends:
@@ -83,7 +84,7 @@ def test_scores_equal_a_forward_over_the_whole_answer(tiny, vectors):
     """log p(answer, end of line) token by token, from unpadded forwards with the vector in."""
     answers = [" dogs", " b", " hens and more"]
     scores = layer_sweep(tiny, TEXTS, vectors, answers)
-    ends = end_of_line_ids(tiny, "\n")
+    ends = end_of_line_ids(tiny)
     for row, (text, answer) in enumerate(zip(TEXTS, answers, strict=True)):
         prompt, whole = tokenize(tiny, [text, text + answer])
         start = len(prompt) - 1

@@ -6,10 +6,10 @@ import transformers
 from tiny_models import byte_tokenizer
 from transformers import AutoModelForCausalLM
 
+from task_vectors.lm.answers import end_of_line_ids
 from task_vectors.lm.interventions import capture, continue_greedily, layer_sweep
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.scoring import Scores, score
-from task_vectors.lm.tokens import end_of_line_ids
 
 TEXTS = ["1 -> 2\n3 ->", "10110 01101 -> 00100\n01 ->", "a ->", "b -> c\nd -> e\nf ->"]
 ANSWERS = [" 4", " 00100", " bb", " g h"]
@@ -65,7 +65,7 @@ def alone(lm, text, answer):
 
 def test_right_is_what_a_forward_for_each_prompt_alone_says(tiny):
     texts, answers = greedy_lines(tiny)
-    found, ends = score(tiny, texts, answers).right, end_of_line_ids(tiny, "\n")
+    found, ends = score(tiny, texts, answers).right, end_of_line_ids(tiny)
     for right, text, answer in zip(found, texts, answers, strict=True):
         best, tokens = alone(tiny, text, answer)
         assert right == (best[:-1] == tokens and best[-1] in ends)

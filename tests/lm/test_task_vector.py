@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from task_vectors.lm import task_vector
+from task_vectors.lm.answers import end_of_line_ids
 from task_vectors.lm.interventions import Continuation, SweepScores, capture, continue_greedily, inject
 from task_vectors.lm.task_vector import RULES, begins_with_word, choose_layers, evaluate
-from task_vectors.lm.tokens import end_of_line_ids, tokenize
+from task_vectors.lm.tokens import tokenize
 from task_vectors.prompts.few_shot import few_shot_prompts
 from task_vectors.tasks.catalog import get_task
 from task_vectors.tasks.task import Task, bijection
@@ -103,7 +104,7 @@ def written_by_generate(lm, text, room) -> str:
     """The first line that transformers' own greedy decoding writes."""
     ids = torch.tensor(tokenize(lm, [text]))
     made = lm.model.generate(ids, max_new_tokens=room, do_sample=False, pad_token_id=0, eos_token_id=None)
-    tokens, ends = made[0, ids.shape[1] :].tolist(), set(end_of_line_ids(lm, "\n").tolist())
+    tokens, ends = made[0, ids.shape[1] :].tolist(), set(end_of_line_ids(lm).tolist())
     stop = next((i for i, token in enumerate(tokens) if token in ends), room)
     return lm.tokenizer.decode(tokens[:stop], skip_special_tokens=True).strip(" ")
 

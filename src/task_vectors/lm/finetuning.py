@@ -25,7 +25,7 @@ from transformers.pytorch_utils import Conv1D
 from task_vectors.checkpoints import TrainingDiverged, claimed, read_tensors, resume, save_checkpoint, write_tensors
 from task_vectors.lm.forward import logits_where
 from task_vectors.lm.models import LanguageModel, layer_path
-from task_vectors.lm.tokens import Tokens, check_context, pad, tokenized, tokens_after
+from task_vectors.lm.tokens import Tokens, check_context, pad, tokenized
 from task_vectors.prompts.few_shot import TERMINATOR, completion, render
 from task_vectors.tasks.families.family import TaskFamily
 
@@ -67,13 +67,6 @@ class Tuning:
 def tuning_of(facts: dict) -> Tuning:
     """From what JSON holds, which has no tuples."""
     return Tuning(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
-
-
-class Batch(NamedTuple):
-    """Prompts to learn from, as the model reads them."""
-
-    tokens: Tokens
-    ends: list[int]  # of each answer's line
 
 
 class Adapter(NamedTuple):
@@ -134,24 +127,21 @@ def training_prompts(family: TaskFamily, tuning: Tuning, step: int) -> tuple[lis
     return texts, completions
 
 
-def tokenized_batch(lm: LanguageModel, texts: list[str], completions: list[str]) -> Batch:
-    """Texts and completions as the model reads them, with the token that ends the line after each."""
-    tokens = tokenized(lm, texts, completions)
-    answered = [text + completion for text, completion in zip(texts, completions, strict=True)]
-    whole = [prompt + tail for prompt, tail in zip(*tokens, strict=True)]
-    ends = tokens_after(lm, whole, answered, [TERMINATOR] * len(texts))
-    return Batch(tokens, [end[0] for end in ends])
+def tokenized_batch(lm: LanguageModel, texts: list[str], completions: list[str]) -> Tokens:
+    """Texts as the model reads them, and completions with the end of their line, as the tokenizer spells both at once:
+    an answer that ends in a period may share its last token with the line break."""
+    return tokenized(lm, texts, [completion + TERMINATOR for completion in completions])
 
 
-def answer_loss(lm: LanguageModel, batch: Batch) -> Tensor:
+def answer_loss(lm: LanguageModel, batch: Tokens) -> Tensor:
     """Mean cross-entropy of the tokens of the answers and of the end of the line after each."""
-    (prompts, tails), ends = batch
-    ids, real = pad(lm, [prompt + tail for prompt, tail in zip(prompts, tails, strict=True)], left=False)  # [B, T]
+    prompts, tails = batch
+    # Nothing comes after a line's end, so its token is predicted and not read.
+    ids, real = pad(lm, [prompt + tail[:-1] for prompt, tail in zip(prompts, tails, strict=True)], left=False)  # [B, T]
     last = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=ids.device)  # [B, 1]
     # From the prompt's last token on, each token predicts the answer's next one, and at last the end of the line.
     asked = (torch.arange(ids.shape[1], device=ids.device) >= last) & real.bool()  # [B, T]
-    targets = torch.tensor([token for tail, end in zip(tails, ends, strict=True) for token in (*tail, end)])
-
+    targets = torch.tensor([token for tail in tails for token in tail])
     with logits_where(lm, asked):
         logits = lm.model(ids, use_cache=False).logits[0]  # [tokens, V]
     return cross_entropy(logits.float(), targets.to(logits.device))
@@ -184,7 +174,7 @@ def train(
         batches = []
         for step in tqdm(steps, desc="prompts", mininterval=5):
             batches.append(tokenized_batch(lm, *training_prompts(family, tuning, step)))
-            check_context(lm, batches[-1].tokens)
+            check_context(lm, batches[-1])
         progress = tqdm(steps, initial=len(losses), total=stop, desc=f"LoRA, seed {tuning.seed}", mininterval=5)
         for step, batch in zip(progress, batches, strict=True):
             losses.append(training_step(lm, tuning, optimizer, step, batch))
@@ -196,7 +186,7 @@ def train(
     return Adapter(tuning, weights), torch.tensor(losses), time.monotonic() - started
 
 
-def training_step(lm: LanguageModel, tuning: Tuning, optimizer, step: int, batch: Batch) -> float:
+def training_step(lm: LanguageModel, tuning: Tuning, optimizer, step: int, batch: Tokens) -> float:
     """One update of the adapter that is on the model, and the loss before it."""
     [group] = optimizer.param_groups
     left = (tuning.steps - step) / (tuning.steps - tuning.warm_up)

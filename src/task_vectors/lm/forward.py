@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import pad, tokenize
+from task_vectors.lm.tokens import Tokens, check_context, pad, tokenize
 
 Edit = Callable[[Tensor], Tensor | None]
 
@@ -65,28 +65,23 @@ def logits_where(lm: LanguageModel, asked: Tensor) -> Iterator[None]:
 
 def states_at(lm: LanguageModel, texts: list[str], columns: Tensor) -> Tensor:
     """States [B, P, L, d] at the tokens `columns` [B, P], counted from each text's end (negative)."""
-    rows, states = torch.arange(len(texts))[:, None], []
+    rows, states, ids = torch.arange(len(texts))[:, None], [], tokenize(lm, texts)
+    check_context(lm, Tokens(ids, [[]] * len(ids)))
 
     def read(hidden: Tensor) -> None:
         states.append(hidden[rows, columns].float().cpu())
 
     with layer_edits(lm, dict.fromkeys(range(lm.n_layers), read)):
-        Run(lm).feed(*pad(lm, tokenize(lm, texts)))
+        Run(lm).feed(*pad(lm, ids))
     return torch.stack(states, 2)
 
 
-def whole_runs(rows: int, shared: int) -> int:
-    """Batch size: the multiple of `shared` next to `rows`."""
-    return max(1, rows // shared) * shared
-
-
-def chunks(texts: list[str], rows: int, shared: int) -> Iterator[list[str]]:
-    if not texts:
-        raise ValueError("there are no texts")
-    if len(texts) % shared:
-        raise ValueError(f"{len(texts)} texts do not come in runs of shared={shared}")
-    step = whole_runs(rows, shared)
-    return (texts[start : start + step] for start in range(0, len(texts), step))
+def chunks(prompts: list[list[int]], rows: int, shared: int) -> Iterator[list[list[int]]]:
+    """The prompts in batches of about `rows`, in which runs of `shared` stay together."""
+    if len(prompts) % shared:
+        raise ValueError(f"{len(prompts)} texts do not come in runs of shared={shared}")
+    step = max(1, rows // shared) * shared
+    return (prompts[start : start + step] for start in range(0, len(prompts), step))
 
 
 def fits_window(lm: LanguageModel, tokens: int) -> bool:

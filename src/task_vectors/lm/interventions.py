@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from task_vectors.lm.forward import Edit, Run, check_layer, chunks, fits_window, layer_edits, whole_runs
+from task_vectors.lm.answers import end_of_line_ids, judge
+from task_vectors.lm.forward import Edit, Run, check_layer, chunks, fits_window, layer_edits
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import common_beginning, end_of_line_ids, pad, tokenize, tokenized
+from task_vectors.lm.tokens import Tokens, answer_lines, check_context, common_beginning, pad, tokenize
 from task_vectors.prompts.few_shot import TERMINATOR
 
 
@@ -105,9 +106,10 @@ def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int =
         rows: texts in one batch.
 
     Raises:
-        ValueError: there are no texts, or they do not come in runs of `shared`.
+        ValueError: there are no texts, they do not come in runs of `shared`, or one is longer than the model's
+            context; before the first forward pass.
     """
-    runs = [_prefill(lm, chunk, shared).states for chunk in chunks(texts, rows, shared)]
+    runs = [_prefill(lm, chunk, shared).states for chunk in chunks(_prompts(lm, texts), rows, shared)]
     return torch.cat(runs)  # [B, L, d]
 
 
@@ -140,11 +142,12 @@ def continue_greedily(
         raise ValueError("vectors and layer go together: give both or neither")
     if layer is not None:
         check_layer(lm, layer)
-    written, states = [], []  # token ids of each text; [B, L, d] of each batch
-    for start, chunk in zip(range(0, len(texts), whole_runs(rows, shared)), chunks(texts, rows, shared), strict=True):
+    written, states, start = [], [], 0  # token ids of each text; [B, L, d] of each batch
+    for chunk in chunks(_prompts(lm, texts, max_tokens - 1), rows, shared):  # the last token is written and not read
         edits = {}
         if vectors is not None:
             edits[layer] = _replace_last(vectors[start : start + len(chunk)])
+        start += len(chunk)
         prompt = _prefill(lm, chunk, shared, edits)
         written += _decode(lm, prompt, max_tokens)
         states.append(prompt.states)
@@ -177,11 +180,18 @@ def layer_sweep(
     """
     if vectors.shape[:2] != (len(texts), lm.n_layers):
         raise ValueError(f"vectors must be [B, L, d] = [{len(texts)}, {lm.n_layers}, d], not {list(vectors.shape)}")
+    tokens = Tokens(tokenize(lm, texts), [[]] * len(texts)) if answers is None else answer_lines(lm, texts, answers)
+    check_context(lm, tokens)
     step = max(1, rows // lm.n_layers)
     parts = []
     for start in range(0, len(texts), step):
         span = slice(start, start + step)
-        parts.append(_sweep(lm, texts[span], vectors[span].to(lm.device), None if answers is None else answers[span]))
+        part = Tokens(tokens.prompts[span], tokens.answers[span])
+        logits = _sweep(lm, part, vectors[span].to(lm.device))  # [tokens, V]
+        if answers is None:
+            parts.append(logits.view(-1, lm.n_layers, logits.shape[-1]).cpu())
+        else:
+            parts.append(_scores(lm, logits, part))
     if answers is None:
         return torch.cat(parts)  # [B, L, V]
     return SweepScores(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -200,12 +210,9 @@ def unembed(lm: LanguageModel, vectors: Tensor) -> Tensor:
         return lm.model(any_token).logits[:, -1]
 
 
-def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[str] | None) -> Tensor | SweepScores:
-    L = lm.n_layers
-    if answers is None:
-        prompts, tails = tokenize(lm, texts), [[]] * len(texts)
-    else:
-        prompts, tails = tokenized(lm, texts, answers)
+def _sweep(lm: LanguageModel, tokens: Tokens, vectors: Tensor) -> Tensor:
+    """Logits [tokens, V] of every prompt and layer, prompt after prompt: at the last token and at the answer's."""
+    L, (prompts, tails) = lm.n_layers, tokens
     tail, real = pad(lm, tails, left=False)  # [B, A]
     head, head_mask = pad(lm, [ids[:-1] for ids in prompts])  # [B, T-1]
     run = Run(lm)
@@ -225,30 +232,12 @@ def _sweep(lm: LanguageModel, texts: list[str], vectors: Tensor, answers: list[s
         return put
 
     with layer_edits(lm, {layer: edit(layer) for layer in range(L)}):
-        logits = run.feed(fed, mask, mask.bool())  # [tokens, V]
-    if answers is None:
-        return logits.view(len(texts), L, -1).cpu()
-    tail, real = tail.repeat_interleave(L, 0), real.bool().repeat_interleave(L, 0)  # [B·L, A]
-    scores = _score(lm, logits, mask.bool(), tail, real)
-    return SweepScores(*(values.view(len(texts), L).cpu() for values in scores))
+        return run.feed(fed, mask, mask.bool())
 
 
-def _score(lm: LanguageModel, logits: Tensor, fed: Tensor, tail: Tensor, real: Tensor) -> SweepScores:
-    """Scores [R] of the answers `tail` [R, A], of which those with `real` count.
-
-    logits [tokens, V] belong to the True entries of `fed` [R, 1+A], row by row: the arrow, then the answer's tokens.
-    """
-    place = fed.long().flatten().cumsum(0).view(fed.shape) - 1  # [R, 1+A] row of `logits`
-    best, total = logits.argmax(-1), logits.logsumexp(-1)  # [tokens]
-    before = place[:, :-1]  # [R, A] the token that predicts each token of the answer
-    word = logits[before[real], tail[real]] - total[before[real]]
-    log_prob = torch.zeros_like(real, dtype=torch.float32).masked_scatter(real, word.float()).sum(-1)  # [R]
-    right = (best[before.clamp(max=len(best) - 1)] == tail) | ~real  # [R, A]
-    # The line may end in one of several tokens ("\n", "\n\n", end of text), after each answer's own last token.
-    ends = end_of_line_ids(lm, TERMINATOR)  # [E]
-    last = place.gather(1, real.sum(1, keepdim=True))[:, 0]  # [R]
-    log_prob += (logits[last[:, None], ends].logsumexp(-1) - total[last]).float()
-    return SweepScores(log_prob, right[:, 0], right.all(1) & torch.isin(best[last], ends))
+def _scores(lm: LanguageModel, logits: Tensor, tokens: Tokens) -> SweepScores:
+    found = judge(lm, logits, [answer for answer in tokens.answers for _ in range(lm.n_layers)])
+    return SweepScores(*(part.view(-1, lm.n_layers) for part in (found.log_prob, found.first, found.right)))
 
 
 def _replace_last(vectors: Tensor) -> Edit:
@@ -269,9 +258,17 @@ class _Prompt:
     states: Tensor  # [B, L, d] after each layer at the last token
 
 
-def _prefill(lm: LanguageModel, texts: list[str], shared: int = 1, edits: dict[int, Edit] | None = None) -> _Prompt:
-    """Run the prompts; beginnings that `shared` neighbours have in common run once. Edits see the last piece fed."""
+def _prompts(lm: LanguageModel, texts: list[str], generated: int = 0) -> list[list[int]]:
+    """Token ids of the texts, which fit into the model's context with what is generated after them."""
+    if not texts:
+        raise ValueError("there are no texts")
     ids = tokenize(lm, texts)
+    check_context(lm, Tokens(ids, [[]] * len(ids)), generated)
+    return ids
+
+
+def _prefill(lm: LanguageModel, ids: list[list[int]], shared: int = 1, edits: dict[int, Edit] | None = None) -> _Prompt:
+    """Run the prompts; beginnings that `shared` neighbours have in common run once. Edits see the last piece fed."""
     common = [0] * len(ids)
     if shared > 1 and fits_window(lm, max(map(len, ids))):
         for start in range(0, len(ids), shared):
@@ -302,7 +299,7 @@ def _edit_and_read(states: list[Tensor], edit: Edit | None) -> Edit:
 
 def _decode(lm: LanguageModel, prompt: _Prompt, max_tokens: int) -> list[list[int]]:
     """Greedy decoding of prompts that have been run; a row leaves the batch with the token that ends its line."""
-    ends = end_of_line_ids(lm, TERMINATOR)
+    ends = end_of_line_ids(lm)
     written: list[list[int]] = [[] for _ in prompt.logits]
     rows = torch.arange(len(written), device=lm.device)
     token = prompt.logits.argmax(-1)  # [rows]

@@ -19,7 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from task_vectors.kernels.saliency import head_saliency
 from task_vectors.kernels.saliency.reference import attention_weights
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import tokenized
+from task_vectors.lm.tokens import Tokens, check_context, tokenized
 
 ATTENTION = "task_vectors_saliency"
 UNSEEN = -1.0  # saliency is never negative
@@ -45,9 +45,7 @@ def attention_saliency(lm: LanguageModel, text: str, target: str) -> Tensor:
         raise ValueError(f"neither text nor target may be empty; got {text[-30:]!r} and {target!r}")
     [prompt], [answer] = tokenized(lm, [text], [target])
     read = prompt + answer[:-1]
-    context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", len(read))
-    if len(read) > context:
-        raise ValueError(f"text and target have {len(read)} tokens to read, but the context of {lm.name} is {context}")
+    check_context(lm, Tokens([prompt], [answer[:-1]]))
     ids = torch.tensor([read], device=lm.device)  # [1, T]
     saliency = torch.full((lm.n_layers, len(read), len(read)), UNSEEN, device=lm.device)  # [L, T, T]
     with torch.enable_grad(), _watched(lm):

@@ -11,13 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from task_vectors.lm.answers import judge
 from task_vectors.lm.forward import layer_edits, logits_where
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import Tokens, check_context, end_of_line_ids, pad, tokenized
-from task_vectors.prompts.few_shot import TERMINATOR
+from task_vectors.lm.tokens import Tokens, answer_lines, check_context, pad
 
 BATCH = 2048  # tokens, at first
-END = -1  # in place of a token's id
 
 
 class Scores(NamedTuple):
@@ -43,7 +42,7 @@ def score(lm: LanguageModel, texts: list[str], answers: list[str], *, batch: int
     """
     if not texts or len(texts) != len(answers):
         raise ValueError(f"there must be an answer for each of at least one text, got {len(texts)} and {len(answers)}")
-    return score_tokens(lm, tokenized(lm, texts, answers), batch=batch)
+    return score_tokens(lm, answer_lines(lm, texts, answers), batch=batch)
 
 
 @torch.no_grad()
@@ -55,8 +54,8 @@ def score_tokens(lm: LanguageModel, tokens: Tokens, *, batch: int = BATCH) -> Sc
 
     Raises ValueError, before the first forward pass, for a prompt that is longer than the model's context.
     """
-    check_context(lm, tokens)
     prompts, tails = tokens
+    check_context(lm, tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(tails[i]))
     longest = len(prompts[order[-1]]) + len(tails[order[-1]])
     found, start = [], 0
@@ -87,21 +86,5 @@ def _score_batch(lm: LanguageModel, prompts: list[list[int]], tails: list[list[i
 
     with logits_where(lm, asked), layer_edits(lm, dict.fromkeys(range(lm.n_layers), read)):
         logits = lm.model(ids, use_cache=False).logits[0]  # [tokens, V]
-    right, log_probs = _judge(lm, logits, torch.tensor([token for tail in tails for token in (*tail, END)]))
-    lengths = [len(tail) + 1 for tail in tails]
-    return Scores(
-        torch.stack(states, 1),  # [B, L, d]
-        torch.stack([part.all() for part in right.split(lengths)]),
-        torch.stack([part.sum() for part in log_probs.split(lengths)]),
-        torch.stack([part[0] for part in right.split(lengths)]),
-    )
-
-
-def _judge(lm: LanguageModel, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Is each target the most likely token, and the log of its probability: [tokens] both; END is any end of a line."""
-    ends, targets = end_of_line_ids(lm, TERMINATOR).to(logits.device), targets.to(logits.device)
-    best, total = logits.argmax(-1), logits.logsumexp(-1)
-    right = torch.where(targets == END, torch.isin(best, ends), best == targets)
-    word = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
-    end = logits[:, ends].logsumexp(-1)
-    return right.cpu(), (torch.where(targets == END, end, word) - total).float().cpu()
+    right, log_prob, first = judge(lm, logits, tails)
+    return Scores(torch.stack(states, 1), right, log_prob, first)  # states [B, L, d]

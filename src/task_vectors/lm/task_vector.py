@@ -12,7 +12,7 @@ from torch import Tensor
 
 from task_vectors.lm.interventions import SweepScores, capture, continue_greedily, layer_sweep
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import answer_tokens
+from task_vectors.lm.tokens import Tokens, answer_lines, check_context, tokenize
 from task_vectors.prompts.few_shot import DEFAULT_TEMPLATE, Prompts, few_shot_prompts
 from task_vectors.tasks.task import Task
 
@@ -64,9 +64,12 @@ def evaluate(
     """
     settings = {"template": template, "queries_per_prefix": queries_per_prefix}
     held_out = few_shot_prompts(task, n_demos, n_selection, seeds[0], pool="selection", **settings)
-    layers, scores = choose_layers(lm, held_out)
     prompts = [few_shot_prompts(task, n_demos, n_prompts, seed, **settings) for seed in seeds]
-    tables = test_answers(lm, prompts, layers, answer_room(lm, prompts))
+    room = answer_room(lm, prompts)
+    texts = [text for sample in (held_out, *prompts) for text in (*sample.texts, *sample.vector_texts)]
+    check_context(lm, Tokens(tokenize(lm, texts), [[]] * len(texts)), room - 1)
+    layers, scores = choose_layers(lm, held_out)
+    tables = test_answers(lm, prompts, layers, room)
     keys = {"task": task.name, "category": task.category, "n_demos": n_demos}
     answers = pd.concat(
         [table.assign(seed=seed, **keys) for seed, table in zip(seeds, tables, strict=True)], ignore_index=True
@@ -103,7 +106,7 @@ def answer_room(lm: LanguageModel, samples: Sequence[Prompts]) -> int:
     """Tokens of the samples' longest answer and the end of its line; a longer text is wrong already."""
     zero_shot = [text for prompts in samples for text in prompts.zero_shot_texts]
     completions = [text for prompts in samples for text in prompts.completions]
-    return 1 + max(map(len, answer_tokens(lm, zero_shot, completions)))
+    return 1 + max(map(len, answer_lines(lm, zero_shot, completions).answers))
 
 
 def _table(prompts: Prompts, icl: list[str], by_vector: dict[str, list[str]]) -> pd.DataFrame:

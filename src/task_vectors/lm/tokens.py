@@ -10,6 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from task_vectors.lm.models import LanguageModel
 from task_vectors.prompts.families import FamilyPrompts
+from task_vectors.prompts.few_shot import TERMINATOR
+
+# A line break in the name of a token: as it is, in byte-level vocabularies, as a byte fallback.
+BREAKS = ("\n", "\u010a", "<0x0A>")
 
 
 def tokenize(lm: LanguageModel, texts: list[str]) -> list[list[int]]:
@@ -49,6 +53,46 @@ def answer_tokens(lm: LanguageModel, texts: list[str], answers: list[str]) -> li
     return tokenized(lm, texts, answers).answers
 
 
+def answer_lines(lm: LanguageModel, texts: list[str], answers: list[str]) -> Tokens:
+    """The same for answers that end their line, without that end.
+
+    Where the answer's last token holds the line break too, the part before it is spelled by itself; what stands before
+    is spelled as it is before such a token: "p", ".m", ".\\n" gives "p", ".m", ".".
+    """
+    prompts = tokenize(lm, texts)
+    lines = tokens_after(lm, prompts, texts, [answer + TERMINATOR for answer in answers])
+    return Tokens(prompts, [_without_end(lm.tokenizer, line) for line in lines])
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase, line: list[int]) -> list[int]:
+    [name] = tokenizer.convert_ids_to_tokens(line[-1:])
+    rest = _before_break(name)
+    if rest is None:  # a tokenizer that drops line breaks
+        return line
+    known = tokenizer.get_vocab()
+    ids = [known[rest]] if rest in known else tokenizer(rest, add_special_tokens=False).input_ids if rest else []
+    return line[:-1] + ids
+
+
+@cache
+def line_ends(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+    """Ids of the tokens that hold a line break, by the part of their name before it; the end of text is under ""."""
+    # Vocabularies are large and decoding slow: only tokens that may hold a line break are decoded.
+    found: dict[str, list[int]] = {"": []}
+    for i, name in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        rest = None if name is None else _before_break(name)
+        if rest is not None and TERMINATOR in tokenizer.decode([i]):
+            found.setdefault(rest, []).append(i)
+    found[""] += [i for i in [tokenizer.eos_token_id] if i is not None]
+    return found
+
+
+def _before_break(name: str) -> str | None:
+    """The part of a token's name before its line break; None where it has none."""
+    mark = next((mark for mark in BREAKS if mark in name), None)
+    return None if mark is None else name.partition(mark)[0]
+
+
 def pad(lm: LanguageModel, rows: list[list[int]], left: bool = True) -> tuple[Tensor, Tensor]:
     """Ids and mask, [B, longest], padded on one side; the pad's id is never seen."""
     width = max(map(len, rows))
@@ -62,21 +106,6 @@ def pad(lm: LanguageModel, rows: list[list[int]], left: bool = True) -> tuple[Te
     return block(fill, rows), block(fill, ones)
 
 
-def end_of_line_ids(lm: LanguageModel, terminator: str) -> Tensor:
-    """Ids of the tokens whose text begins with the terminator ("\\n", "\\n\\n", …), and of the end of text, [E]."""
-    return torch.tensor(_end_of_line(lm.tokenizer, terminator), device=lm.device)
-
-
-@cache
-def _end_of_line(tokenizer: PreTrainedTokenizerBase, terminator: str) -> list[int]:
-    # Vocabularies are large and decoding slow: only tokens that may hold a line break are decoded.
-    marks = ("\n", "\u010a", "<0x0A>")  # as it is, in byte-level vocabularies, as a byte fallback
-    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    likely = [i for i, name in enumerate(names) if name is not None and name.startswith(marks)]
-    ends = [i for i in likely if tokenizer.decode([i]).startswith(terminator)]
-    return ends + [i for i in [tokenizer.eos_token_id] if i is not None]
-
-
 def common_beginning(rows: list[list[int]], limit: int) -> int:
     for column in range(limit):
         if len({row[column] for row in rows}) > 1:
@@ -84,15 +113,30 @@ def common_beginning(rows: list[list[int]], limit: int) -> int:
     return limit
 
 
-def check_context(lm: LanguageModel, tokens: Tokens) -> None:
-    """ValueError where a prompt with its answer has more tokens than the model can read."""
-    context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(len(prompt) + len(answer) for prompt, answer in zip(*tokens, strict=True))
+def check_context(lm: LanguageModel, tokens: Tokens, generated: int = 0) -> None:
+    """ValueError where a prompt, its answer and what is generated after them have more tokens than the model reads."""
+    context = context_length(lm)
+    longest = generated + max(len(prompt) + len(answer) for prompt, answer in zip(*tokens, strict=True))
     if context is not None and longest > context:
         raise ValueError(
             f"the longest prompt has {longest} tokens with its answer, but the context of {lm.name} is {context}: "
             "use fewer demonstrations or shorter ones"
         )
+
+
+def context_length(lm: LanguageModel) -> int | None:
+    """Tokens that the model reads at most; None where its architecture sets no limit.
+
+    With long rotary scaling ("longrope", as in Phi-3) the whole batch is rotated otherwise once its longest prompt is
+    past the length of pretraining; there a prompt's result would depend on its batch, so the limit lies there.
+    """
+    config = lm.model.config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None)]
+    rotary = getattr(config, "rope_parameters", None) or {}
+    for scaling in (rotary, *rotary.values()):  # one for all layers, or one for each kind of them
+        if isinstance(scaling, dict) and scaling.get("rope_type") == "longrope":
+            limits.append(scaling["original_max_position_embeddings"])
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def tokens_up_to_answer(lm: LanguageModel, prompts: FamilyPrompts) -> Tokens:
@@ -101,7 +145,7 @@ def tokens_up_to_answer(lm: LanguageModel, prompts: FamilyPrompts) -> Tokens:
     A word and the space before it are one token; a digit's space is one of its own in many vocabularies. Read at the
     token before that space, a state would foretell a space, whatever the task; so it moves from answers to prompts.
     """
-    tokens = tokenized(lm, list(prompts.texts), list(prompts.completions))
+    tokens = answer_lines(lm, list(prompts.texts), list(prompts.completions))
     if not _begin_with_space(lm, tokens.answers):
         return tokens
     spaces = {i for i in {i for ids in tokens.answers for i in ids} if not lm.tokenizer.decode([i]).strip()}
