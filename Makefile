@@ -12,12 +12,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 book: $(INSTALLED)
 	$(BIN)/snakemake --config preset=$(PRESET)
 	@echo "The book: $(PAGE)"
+	@$(BIN)/task-vectors findings | tail -n 1
 	@$(BIN)/python -c 'import pathlib; print("Open it at", pathlib.Path("$(PAGE)").as_uri())'
 
+# SLOW=1: the slow tests too, which load a real model, compile for GPUs or train for long.
 test: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/pytest
+	$(BIN)/pytest $(if $(SLOW),,-m "not slow")
 
 # Compute a stated part of every recorded result again, and compare.
 verify: $(INSTALLED)

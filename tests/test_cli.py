@@ -2,12 +2,13 @@ import json
 import subprocess
 import sys
 
+import nbformat
 import pytest
 import yaml
 from notebook_files import write_notebook
 
 from task_vectors import cli
-from task_vectors.pages import parameters
+from task_vectors.pages import parameters, scoreboard
 
 PARAMETERS = "n: int = 1  # how many\nname: str = 'a'  # what it is called"
 CELLS = ("# Work", "import sys\nprint(n, name)\nprint('a noise', file=sys.stderr)", "# End", "assert n < 5, 'too many'")
@@ -125,3 +126,38 @@ def test_a_failed_run_leaves_the_target_and_keeps_the_rest(run, tmp_path):
     assert run("07", "--to", target)[0] == 0
     assert [path.name for path in target.parent.iterdir()] == ["seven.ipynb"]
     assert outputs(target)[0]["text"] == ["1 a\n"]
+
+
+@pytest.fixture
+def found(project, monkeypatch, capsys):
+    """A chapter that was executed with one finding, whose estimate is given; what `findings` says to it."""
+    monkeypatch.setattr(scoreboard, "project_root", lambda: project)
+    (project / "data").mkdir()
+    (project / "data/findings.csv").write_text(",".join(scoreboard.COLUMNS) + "\n", encoding="utf-8")
+
+    def call(mean, *options, default=True):
+        row = dict.fromkeys(scoreboard.COLUMNS, "") | {"chapter": "07_seven", "key": "effect", "verdict": "holds"}
+        row |= {"mean": mean, "low": 0.2, "high": 0.4, "p": 0.01, "default": default}
+        data = {"application/papermill.record/text/plain": repr(json.dumps([row]))}
+        output = nbformat.v4.new_output("display_data", data, metadata={"scrapbook": {"name": "findings"}})
+        path = write_notebook(project / "executed" / "07_seven.ipynb", PARAMETERS)
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[0].outputs = [output]
+        nbformat.write(notebook, path)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["findings", *options])
+        return stop.value.code, capsys.readouterr().out.splitlines()
+
+    return call
+
+
+def test_findings_that_moved_are_named_until_they_are_accepted(found):
+    where = "1 findings of 1 chapters at their default parameters"
+    assert found(0.3) == (1, ["07_seven  effect: is new", f"{where}, 1 not as accepted"])
+    assert found(0.3, "--accept") == (0, ["07_seven  effect: is new", f"{where}, 1 not as accepted until now"])
+    assert found(0.3) == (0, [f"{where}, 0 not as accepted"])
+    assert found(0.35) == (1, ["07_seven  effect: mean 0.3 is 0.35", f"{where}, 1 not as accepted"])
+
+
+def test_findings_at_other_parameters_are_not_compared(found):
+    assert found(0.3, default=False) == (0, ["0 findings at default parameters, 0 not as accepted"])

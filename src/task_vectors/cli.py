@@ -118,18 +118,23 @@ def verify(
 def findings(
     accept: Annotated[bool, typer.Option("--accept", help="Write what was found to data/findings.csv.")] = False,
 ) -> None:
-    """Compare the findings of the executed notebooks, at their default parameters, with data/findings.csv."""
+    """Name the findings of the executed notebooks, at default parameters, that are not as in data/findings.csv.
+
+    Exits with 1 where there are some, but for --accept.
+    """
     from task_vectors.pages import scoreboard
 
     found = scoreboard.executed_findings(sorted((project_root() / "executed").glob("*.ipynb")))
     moved = {name: scoreboard.moved_findings(rows) for name, rows in found.groupby("chapter")}
-    for chapter, lines in moved.items():
-        for key, what in lines.items():
-            print(f"{chapter}: {key}: {what}")
-    print(f"{len(found)} findings at default parameters, {sum(map(len, moved.values()))} of them not as accepted")
+    for chapter, changes in moved.items():
+        for key, what in changes.items():
+            print(f"{chapter}  {key}: {what}")
+    number = sum(map(len, moved.values()))
     if accept:
         scoreboard.accept(found)
-    elif any(moved.values()):
+    where = f"of {len(moved)} chapters at their default parameters" if moved else "at default parameters"
+    print(f"{len(found)} findings {where}, {number} not as accepted{' until now' if accept and number else ''}")
+    if number and not accept:
         sys.exit(1)
 
 
