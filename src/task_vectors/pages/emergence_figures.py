@@ -25,7 +25,6 @@ TOLD_AND_USED = {
     "another's, large only where quadratic is put in.",
 }
 LOG_ERROR = alt.Scale(type="log", domain=[0.01, 3], nice=False, clamp=True)
-LAYERS = ["#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#FDE725"]  # viridis, from the first layer on
 
 
 def block_weights(w: Tensor, names: Sequence[str]) -> alt.TopLevelMixin:
@@ -96,13 +95,15 @@ def errors_by_basis(
 
 def td_over_training(td: pd.DataFrame, levels: Mapping[str, float]) -> alt.TopLevelMixin:
     """Decodability by layer over training, a panel for each reading (reading, layer, step, td)."""
+    n_layers = td.layer.nunique()
     return curves(
         td,
         "step",
         "td",
         "layer",
         legend="After layer",
-        colors=LAYERS,
+        # From purple by blue and green to yellow, seen on white and on black.
+        colors=[f"hsl({280 - 230 * i / max(n_layers - 1, 1):.0f}, 55%, 52%)" for i in range(n_layers)],
         x_title=STEP,
         y_title=TD,
         y_scale=alt.Scale(domain=[0, 1.1]),
