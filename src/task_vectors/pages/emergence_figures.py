@@ -1,5 +1,6 @@
 """Figures of chapters 2 and 3 alone: errors and decodability over training, and what is told beside what is used."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import altair as alt
@@ -222,7 +223,10 @@ def error_above_td(
             description=title,
         )
         rows.append(chart.resolve_scale(x="independent"))
-    return alt.vconcat(*rows).properties(
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Automatically deduplicated")  # one click picks a basis in both rows
+        both = alt.vconcat(*rows)
+    return both.properties(
         description=(
             "Error and Task Decodability of each basis over training, for interleaved tokens on the left and "
             "product tokens on the right. On the left both change at nearly the same steps; on the right "
