@@ -5,6 +5,9 @@ ones their answers hold (AND and NOR a quarter, OR and NAND three, the others ha
 their words stand.
 """
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -45,3 +48,21 @@ def surface_votes(features: Tensor, labels: Tensor, groups: Tensor) -> dict[str,
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     named = cross_val_predict(fitted, features, labels, groups=groups, cv=GroupKFold(FOLDS))
     return {"neighbors": knn_vote(features, labels, groups=groups), "classifier": torch.from_numpy(named)}
+
+
+def constant_accuracy(answers: Sequence[str]) -> float:
+    """What a model would have that always gives the most frequent of these answers."""
+    return Counter(answers).most_common(1)[0][1] / len(answers)
+
+
+def told_by_first_symbol(answers: Sequence[Sequence[str]]) -> float:
+    """How often, at best, the task is named by one who knows the answer's first symbol alone; answers of each task."""
+    counts = [Counter(answer[0] for answer in of_task) for of_task in answers]
+    symbols = set().union(*counts)
+    return sum(max(count[symbol] for count in counts) for symbol in symbols) / sum(map(len, answers))
+
+
+def surface_level(family: str, prompts: FamilyPrompts) -> float:
+    """How often the surface names the task, by the better of surface_votes; Null, the last task, is not asked."""
+    votes, asked = surface_votes(surface_features(family, prompts), prompts.labels, prompts.groups), prompts.labels
+    return max((named == asked)[asked < asked.max()].float().mean().item() for named in votes.values())

@@ -103,6 +103,7 @@ def points(
     height: int = 260,
     column: str | None = None,
     column_title: str | None = None,
+    row: str | None = None,
     panels: Sequence | None = None,
 ) -> alt.TopLevelMixin:
     """A point for each row of the table, in the color of its group (click the legend to pick one).
@@ -121,7 +122,7 @@ def points(
     marks = base.mark_point(size=size).encode(
         color=categories(table, color, order=order, colors=colors, columns=legend_columns),
         opacity=alt.condition(pick, alt.value(0.85), alt.value(FADED)),
-        tooltip=[*(name for name in (color, shape, column) if name), *numbers],
+        tooltip=[*(name for name in (color, shape, column, row) if name), *numbers],
     )
     if shape:
         ink = {"symbolFillColor": "currentColor", "symbolStrokeColor": "currentColor"}
@@ -131,7 +132,7 @@ def points(
     if fit:
         line = base.transform_regression(x, y).mark_line(color="currentColor", strokeWidth=1.5, clip=True)
         layers.insert(0, line)
-    return panelled(alt.layer(*layers, data=table), column, None, panels, width, height, description, column_title)
+    return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description, column_title)
 
 
 def dots(
