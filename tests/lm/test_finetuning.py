@@ -2,213 +2,38 @@
 
 import json
 import math
-import os
 import re
 from dataclasses import asdict, replace
 from itertools import count
 
-import peft
 import pytest
 import torch
-from killed import kill_at_a_random_moment, start
-from safetensors.torch import load_file
 from test_scoring import tiny_mamba
-from tiny_models import tiny_model
 from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM
-from transformers.pytorch_utils import Conv1D
+from tunings import COMPLETIONS, EVERY, FAMILY, TEXTS, TUNING, assert_same_run, batch_of, logits, same, scrambled
 
-from task_vectors import checkpoints
 from task_vectors.checkpoints import TrainingDiverged
 from task_vectors.lm import answers, finetuning
 from task_vectors.lm.finetuning import (
-    Adapter,
     Tuning,
     adapted,
     answer_loss,
-    bands,
-    load_adapter,
-    n_trained_parameters,
-    target_modules,
     tokenized_batch,
     train,
     training_prompts,
     training_step,
     tuned,
 )
-from task_vectors.lm.forward import layer_edits
-from task_vectors.lm.interventions import capture
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.scoring import score
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 from task_vectors.tasks.families.pos import pos_tagging
 
-FAMILY = bitwise_arithmetic(digits=3)
-TUNING = Tuning(layers=(1,), rank=2, alpha=4, steps=12, batch=3, warm_up=2, n_demos=1, seed=3)
-EVERY = 4
-TEXTS, COMPLETIONS = ["1 -> 2\n3 ->", "10110 01101 -> 00100\n01 ->", "a ->"], [" 4", " 00100", " bb"]
-
 
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "run"
-
-
-def logits(lm, text="10 01 -> 11\n00 01 ->"):
-    with torch.no_grad():
-        return lm.model(torch.tensor([lm.tokenizer(text).input_ids]), use_cache=False).logits
-
-
-def scrambled(lm, tuning, seed=0):
-    """An adapter that changes something."""
-    generator = torch.Generator().manual_seed(seed)
-    with adapted(lm, tuning) as parameters:
-        shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    return Adapter(tuning, {name: torch.randn(shape, generator=generator) / 2 for name, shape in shapes.items()})
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def assert_same_run(one, other):
-    """Adapter and checkpoint, but for the time it took, are equal to the bit."""
-    for name in (finetuning.ADAPTER, checkpoints.CHECKPOINT):
-        mine, theirs = ({k: v for k, v in load_file(run / name).items() if k != "seconds"} for run in (one, other))
-        assert same(mine, theirs), name
-
-
-@pytest.mark.parametrize(
-    ("td_layer", "expected"),
-    [
-        (8, {"up to TD": (3, 4, 5, 6, 7, 8), "after TD": (9, 10, 11, 12, 13, 14)}),
-        (2, {"up to TD": (0, 1, 2), "after TD": (3, 4, 5, 6, 7, 8)}),
-        (15, {"up to TD": (10, 11, 12, 13, 14, 15), "after TD": (16, 17)}),
-        (17, {"up to TD": (12, 13, 14, 15, 16, 17), "after TD": ()}),
-    ],
-)
-def test_bands_end_and_begin_at_the_layer_where_decodability_is_read(td_layer, expected):
-    found = bands(18, td_layer)
-    assert found["first"] == (0, 1, 2, 3, 4, 5)
-    assert found["last"] == (12, 13, 14, 15, 16, 17)
-    assert found["all"] == tuple(range(18))
-    assert found["up to TD"] == expected["up to TD"]
-    assert found["after TD"] == expected["after TD"]
-
-
-@pytest.mark.parametrize(("td_layer", "size"), [(18, 6), (-1, 6), (3, 0), (3, 19)])
-def test_bands_that_are_not_there_are_refused(td_layer, size):
-    with pytest.raises(ValueError, match="in a model of 18 layers"):
-        bands(18, td_layer, size)
-
-
-def test_all_linear_modules_of_the_band_and_no_others_get_an_adapter(tiny):
-    tuning = replace(TUNING, layers=(2, 0))
-    names = target_modules(tiny, tuning)
-    expected = {id(m) for layer in (0, 2) for m in tiny.layers[layer].modules() if type(m) in (torch.nn.Linear, Conv1D)}
-    assert {id(tiny.model.get_submodule(name)) for name in names} == expected
-    assert len(names) == len(expected)
-    number = n_trained_parameters(tiny, tuning)
-    with adapted(tiny, tuning, training=True) as parameters:
-        assert sum(p.numel() for p in parameters.values()) == number
-        found = {name for name, p in tiny.model.named_parameters() if p.requires_grad}
-        assert {name.partition(".lora_")[0] for name in found} == set(names)
-
-
-def test_targets_can_be_named(tiny_llama):
-    names = target_modules(tiny_llama, replace(TUNING, targets=("q_proj", "down_proj")))
-    assert names == ["model.layers.1.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
-    # q: 32 in, 4 heads of 8; down: 48 in, 32 out
-    assert n_trained_parameters(tiny_llama, replace(TUNING, targets=("q_proj", "down_proj"))) == 2 * (64 + 80)
-
-
-def test_an_untrained_adapter_changes_nothing_and_a_trained_one_does(tiny):
-    before = logits(tiny)
-    with adapted(tiny, TUNING, training=True):
-        assert torch.equal(logits(tiny), before)
-    with tuned(tiny, scrambled(tiny, TUNING)):
-        assert not torch.allclose(logits(tiny), before, atol=1e-2)
-
-
-def test_the_model_is_exactly_what_it_was_afterwards(tiny):
-    def everything():
-        parameters = [(name, id(p), p.requires_grad) for name, p in tiny.model.named_parameters()]
-        modules = [(name, id(module), module.training) for name, module in tiny.model.named_modules()]
-        return parameters, modules, set(vars(tiny.model))
-
-    before, expected = everything(), logits(tiny)
-    adapter = scrambled(tiny, replace(TUNING, layers=(0, 2)))
-    with tuned(tiny, adapter) as lm:
-        assert lm is tiny
-        assert not any(p.requires_grad for p in tiny.model.parameters())
-    assert everything() == before
-    with pytest.raises(KeyboardInterrupt), tuned(tiny, adapter):
-        raise KeyboardInterrupt
-    assert everything() == before
-    train(tiny, FAMILY, TUNING, stop=1)
-    assert everything() == before
-    assert torch.equal(logits(tiny), expected)
-
-
-def test_an_adapter_that_is_on_computes_the_sum_of_weights(tiny):
-    """W + alpha / rank · B A put into the weights themselves gives the same logits; they are of one precision."""
-    adapter = scrambled(tiny, replace(TUNING, layers=(0, 1), dropout=0.5))
-    with tuned(tiny, adapter):
-        found = logits(tiny)
-    kept = {name: p.detach().clone() for name, p in tiny.model.named_parameters()}
-    try:
-        for name in target_modules(tiny, adapter.tuning):
-            module = tiny.model.get_submodule(name)
-            A, B = (adapter.weights[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
-            with torch.no_grad():
-                module.weight += 2 * ((B @ A).T if isinstance(module, Conv1D) else B @ A)
-        torch.testing.assert_close(found, logits(tiny), rtol=1e-4, atol=1e-4)
-    finally:
-        tiny.model.load_state_dict(kept, strict=False)
-
-
-def test_gradients_are_those_of_the_weights_seen_through_a(tiny):
-    """At B = 0 the gradient of B is alpha / rank · ∂loss/∂W Aᵀ, and that of A is 0."""
-    tuning = replace(TUNING, dropout=0)
-    names = target_modules(tiny, tuning)
-    answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).backward()
-    full = {name: tiny.model.get_submodule(name).weight.grad for name in names}
-    tiny.model.zero_grad()
-    with adapted(tiny, tuning, training=True) as parameters:
-        answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).backward()
-        for name in names:
-            A, B = (parameters[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
-            weight = full[name].T if isinstance(tiny.model.get_submodule(name).base_layer, Conv1D) else full[name]
-            torch.testing.assert_close(B.grad, 2 * weight @ A.T, rtol=1e-3, atol=1e-5)
-            assert B.grad.abs().max() > 0
-            assert not A.grad.any()
-        assert all(p.grad is None for p in tiny.model.parameters() if not p.requires_grad)
-
-
-@pytest.mark.parametrize("lowest", [0, 1, 2])
-def test_nothing_below_the_lowest_trained_layer_has_a_graph(tiny, lowest):
-    needs = {}
-    edits = {layer: lambda hidden, layer=layer: needs.update({layer: hidden.requires_grad}) for layer in range(3)}
-    layers = tuple(sorted({lowest, 2}))
-    with adapted(tiny, replace(TUNING, layers=layers), training=True), layer_edits(tiny, edits):
-        answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS))
-    assert needs == {layer: layer >= lowest for layer in range(3)}
-
-
-def test_states_below_the_band_are_unchanged_by_training(tiny):
-    """And so is Task Decodability there, whatever is learned."""
-    adapter, _, _ = train(tiny, FAMILY, replace(TUNING, rate=0.1), stop=4)
-    before = capture(tiny, TEXTS)
-    with tuned(tiny, adapter):
-        after = capture(tiny, TEXTS)
-    assert torch.equal(after[:, 0], before[:, 0])
-    for layer in (1, 2):
-        assert not torch.allclose(after[:, layer], before[:, layer], atol=1e-3)
-
-
-def batch_of(lm, step):
-    return tokenized_batch(lm, *training_prompts(FAMILY, TUNING, step))
 
 
 def loss_by_hand(lm, text, completion):
@@ -313,140 +138,6 @@ def test_a_seed_says_which_run_it_is_and_nothing_else_does(tiny_llama):
     assert torch.equal(losses, same_losses)
     other, _, _ = train(tiny_llama, FAMILY, replace(TUNING, seed=4))
     assert not any(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
-
-
-@pytest.mark.parametrize("stops", [(4,), (6,), (3, 9)])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(stops, tiny_llama, tmp_path):
-    whole, losses, _ = train(tiny_llama, FAMILY, TUNING, tmp_path / "whole", EVERY)
-    for stop in stops:
-        _, part, _ = train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY, stop)
-        assert torch.equal(part, losses[:stop])
-        assert not (tmp_path / "parts" / finetuning.ADAPTER).exists()
-    found, both, _ = train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY)
-    assert torch.equal(both, losses)
-    assert same(found.weights, whole.weights)
-    assert_same_run(tmp_path / "parts", tmp_path / "whole")
-    without_folder, _, _ = train(tiny_llama, FAMILY, TUNING)
-    assert same(without_folder.weights, whole.weights)
-
-
-@pytest.mark.parametrize("moment", range(6))
-def test_a_run_that_ends_while_a_file_is_put_in_place_goes_on(moment, tiny_llama, tmp_path, monkeypatch):
-    """Checkpoints after 4, 8 and 12 steps, the last two beside the one before, and the adapter."""
-    train(tiny_llama, FAMILY, TUNING, tmp_path / "whole", EVERY)
-    put, calls = os.replace, count()
-
-    def interrupted(*args):
-        if next(calls) == moment:
-            raise KeyboardInterrupt
-        put(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.os, "replace", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY)
-    assert not (tmp_path / "parts" / finetuning.ADAPTER).exists()
-    train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY)
-    assert_same_run(tmp_path / "parts", tmp_path / "whole")
-
-
-LONG = replace(TUNING, steps=300)
-PROCESS = f"""
-import sys
-from pathlib import Path
-import torch
-from tiny_models import tiny_model
-from task_vectors.lm.finetuning import Tuning, train
-from task_vectors.tasks.families.bitwise import bitwise_arithmetic
-
-torch.set_num_threads(1)
-train(tiny_model("llama"), {FAMILY!r}, {LONG!r}, Path(sys.argv[1]), {EVERY})
-"""
-
-
-@pytest.mark.slow
-def test_a_process_that_is_killed_at_any_moment_ends_with_the_same_adapter(tmp_path):
-    for _ in range(2):
-        kill_at_a_random_moment(PROCESS, tmp_path / "killed")
-    assert not (tmp_path / "killed" / finetuning.ADAPTER).exists()
-    for name in ("killed", "whole"):
-        assert start(PROCESS, tmp_path / name).wait() == 0
-    assert len(load_file(tmp_path / "whole" / checkpoints.CHECKPOINT)["losses"]) == LONG.steps
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
-
-
-def test_a_finished_run_is_read_and_not_trained_again(tiny_llama, folder, monkeypatch):
-    adapter, losses, seconds = train(tiny_llama, FAMILY, TUNING, folder, EVERY)
-    monkeypatch.setattr(finetuning, "answer_loss", None)
-    monkeypatch.setattr(finetuning, "training_prompts", None)
-    again, same_losses, more = train(tiny_llama, FAMILY, TUNING, folder, EVERY)
-    assert same(again.weights, adapter.weights)
-    assert torch.equal(same_losses, losses)
-    assert more == pytest.approx(seconds, abs=1)
-
-
-def test_a_folder_of_another_run_is_refused_in_one_line(tiny_llama, folder, monkeypatch):
-    train(tiny_llama, FAMILY, TUNING, folder, EVERY, stop=4)
-    monkeypatch.setattr(tiny_llama.model, "forward", None)
-    for lm, family, tuning in (
-        (tiny_llama, FAMILY, replace(TUNING, seed=4)),
-        (tiny_llama, FAMILY, replace(TUNING, layers=(0,))),
-        (tiny_llama, bitwise_arithmetic(digits=2), TUNING),
-        (LanguageModel("another", tiny_llama.model, tiny_llama.tokenizer), FAMILY, TUNING),
-    ):
-        with pytest.raises(ValueError, match="belongs to another training: name another folder") as caught:
-            train(lm, family, tuning, folder, EVERY)
-        assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "v_proj")])
-def test_a_saved_adapter_is_loaded_as_it_was(targets, tiny_llama, folder):
-    tuning = replace(TUNING, targets=targets, rate=0.05)
-    adapter, _, _ = train(tiny_llama, FAMILY, tuning, folder, EVERY)
-    loaded = load_adapter(folder)
-    assert loaded.tuning == tuning
-    assert same(loaded.weights, adapter.weights)
-    assert {weight.dtype for weight in loaded.weights.values()} == {torch.float32}
-    found = []
-    for source in (folder, str(folder), adapter):
-        with tuned(tiny_llama, source):
-            found.append(logits(tiny_llama))
-    assert torch.equal(found[0], found[2])
-    assert torch.equal(found[1], found[2])
-    assert not torch.allclose(found[0], logits(tiny_llama), atol=1e-3)
-
-
-def test_peft_itself_reads_a_saved_adapter(tiny_llama, folder):
-    train(tiny_llama, FAMILY, replace(TUNING, rate=0.05), folder, EVERY)
-    with tuned(tiny_llama, folder):
-        expected = logits(tiny_llama)
-    peft.LoraConfig(
-        r=2, lora_alpha=4, target_modules=target_modules(tiny_llama, TUNING), task_type="CAUSAL_LM"
-    ).save_pretrained(folder)
-    model = peft.PeftModel.from_pretrained(tiny_model("llama").model, folder).eval()
-    # A batch's rows may be summed in another order by the second model, whose memory lies elsewhere.
-    found = logits(LanguageModel("by peft", model, tiny_llama.tokenizer))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_an_adapter_of_another_model_or_none_is_refused(tiny_llama, folder):
-    adapter = scrambled(tiny_llama, TUNING)
-    with pytest.raises(ValueError, match="belongs to another model or tuning"), tuned(tiny_model("gpt2"), adapter):
-        pass
-    with (
-        pytest.raises(ValueError, match="belongs to another model or tuning"),
-        tuned(tiny_llama, adapter._replace(tuning=replace(TUNING, rank=3))),
-    ):
-        pass
-    with pytest.raises(FileNotFoundError, match="has not come to its end"):
-        load_adapter(folder)
-    with (
-        tuned(tiny_llama, adapter),
-        pytest.raises(ValueError, match="tiny llama has an adapter already"),
-        tuned(tiny_llama, adapter),
-    ):
-        pass
-    assert not hasattr(tiny_llama.model, "peft_config")
 
 
 @pytest.mark.parametrize(
