@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -65,8 +66,42 @@ def test_the_source_is_never_overwritten(run, project):
     before = source.read_bytes()
     code, _, err = run("07", "--to", source)
     assert code == 2
-    assert "would overwrite the notebook itself" in err
+    assert "would overwrite a notebook's source" in err
     assert source.read_bytes() == before
+    (project / "link.ipynb").hardlink_to(source)
+    for target, message in (
+        (write_notebook(project / "notebooks" / "06_six.ipynb", PARAMETERS), "would overwrite a notebook's source"),
+        (project / "link.ipynb", "would overwrite a notebook's source"),
+        (project / "notebooks" / "new.ipynb", "would stand among the notebooks' sources"),
+        (project / "link.ipynb" / "below.ipynb", "cannot be written"),
+    ):
+        code, out, err = run("07", "--to", target)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.count("\n") == 1
+    (project / "folder.ipynb").mkdir()
+    assert "is a folder" in run("07", "--to", project / "folder.ipynb")[2]
+    assert source.read_bytes() == before
+
+
+LIST = """
+import sys
+from pathlib import Path
+from task_vectors import cli
+from task_vectors.pages import parameters
+for module in (cli, parameters):
+    module.project_root = lambda: Path(sys.argv[1])
+cli.main(["run", "08", "--list"])
+"""
+
+
+def test_a_terminal_without_unicode_is_no_reason_to_stop(project):
+    write_notebook(project / "notebooks" / "08_eight.ipynb", "arrow: str = '→'  # before an answer, as in x → y")
+    for encoding in ("ascii", "cp1252"):
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+        done = subprocess.run([sys.executable, "-c", LIST, project], capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert b"\\u2192" in done.stdout
 
 
 def test_checking_loads_no_heavy_package():

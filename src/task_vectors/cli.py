@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,6 +163,9 @@ def run_key(notebook: str, values: Mapping[str, object]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: bad input ends with one line on stderr and exit code 2, a notebook that fails with 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # an arrow that the terminal's encoding lacks is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="task-vectors")
     except (ParameterError, FileNotFoundError) as error:
@@ -185,8 +189,19 @@ def _preset_values(preset: str, notebook: str, parameters: Mapping[str, Paramete
 def _check_target(target: Path, source: Path) -> None:
     if target.suffix != ".ipynb":
         raise ParameterError(f"--to names the executed notebook, a file that ends in .ipynb, got {str(target)!r}")
-    if target.resolve() == source.resolve():
-        raise ParameterError(f"--to {target} would overwrite the notebook itself; name another file")
+    folder = project_root() / "notebooks"
+    if target.exists() and any(target.samefile(notebook) for notebook in (source, *folder.glob("*.ipynb"))):
+        raise ParameterError(f"--to {target} would overwrite a notebook's source; name another file")
+    if folder in target.resolve().parents:
+        raise ParameterError(f"--to {target} would stand among the notebooks' sources; name another folder")
+    try:  # before the run and not after it
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise ParameterError(f"--to {target} cannot be written: {error.strerror}") from None
+    if target.is_dir():
+        raise ParameterError(f"--to {target} is a folder; name a file")
 
 
 def _run_to_page(source: Path, parameters: Mapping[str, Parameter], values: Mapping[str, object]) -> None:

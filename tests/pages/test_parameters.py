@@ -117,12 +117,26 @@ def test_lists_of_words_need_no_quotes(tmp_path):
         ("recompute=1", "parameter 'recompute' must be bool, got '1'"),
         ("seeds=3", "parameter 'seeds' must be list of int, got 3"),
         ("seeds=[1, two]", "parameter 'seeds' must be list of int, got the element 'two'"),
+        ("rate=nan", "parameter 'rate' takes finite numbers"),
+        ("rate=inf", "parameter 'rate' takes finite numbers"),
+        ("n_demos=" + "9" * 10_000, "parameter 'n_demos' must be int, got '99"),
         ("n_demos", "'n_demos' must be written name=value; names: n_demos"),
     ],
 )
 def test_bad_assignments_name_what_would_be_right(known, assignment, message):
     with pytest.raises(ParameterError, match=message) as error:
         parse_assignments([assignment], known)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[2020-01-01]", "[{1, 2}]", "[b'x']", "[1j]", "[...]", "&a [*a]", "[{a: 1}]", "[.nan]"]
+)
+def test_a_list_holds_what_a_record_can_be_named_by(text, tmp_path):
+    known = read_parameters(write_notebook(tmp_path / "a.ipynb", "tasks: list = []  # which"))
+    with pytest.raises(ParameterError, match="parameter 'tasks' takes finite numbers, texts and booleans") as error:
+        parse_assignments([f"tasks={text}"], known)
+    assert len(str(error.value)) < 300
     assert "\n" not in str(error.value)
 
 

@@ -4,6 +4,7 @@ import ast
 import difflib
 import io
 import json
+import reprlib
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import yaml
 
 from task_vectors.paths import project_root
 
+SHOWN = 120  # characters of a value in an error
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 FORM = "`name: type = literal  # help` on one line, with a type out of " + ", ".join(TYPES)
 
@@ -101,11 +103,13 @@ def check_values(values: Mapping[str, object], parameters: Mapping[str, Paramete
             raise ParameterError(f"unknown parameter {name!r}{hint}; all: {_listing(parameters)}")
         parameter = parameters[name]
         if not _has_type(value, parameter.type):
-            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got {value!r}")
+            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got {_shown(value)}")
         item_type = parameter.item_type
         wrong = [item for item in value if not _has_type(item, item_type)] if item_type else []
         if wrong:
-            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got the element {wrong[0]!r}")
+            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got the element {_shown(wrong[0])}")
+        if not _is_plain(value):
+            raise ParameterError(f"parameter {name!r} takes finite numbers, texts and booleans, got {_shown(value)}")
         checked[name] = float(value) if parameter.type == "float" else value
     return checked
 
@@ -143,7 +147,7 @@ def _parse_text(text: str, kind: str) -> object:
         if kind == "bool":
             return {"true": True, "false": False}.get(text.lower(), text)
         return _parse_list(text) if kind == "list" else text
-    except (ValueError, SyntaxError, yaml.YAMLError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError, yaml.YAMLError):
         return text
 
 
@@ -158,6 +162,20 @@ def _has_type(value: object, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "bool"
     return isinstance(value, TYPES[kind]) or (kind == "float" and isinstance(value, int))
+
+
+def _is_plain(value: object) -> bool:
+    """Numbers that are finite, texts of Unicode, booleans, and lists of these: what a record's key can be made of."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return not (isinstance(value, list) and any(isinstance(item, dict | tuple) for item in value))
+
+
+def _shown(value: object) -> str:
+    text = reprlib.repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _closest(name: str, known: Mapping[str, object]) -> str:
