@@ -201,7 +201,13 @@ def test_a_training_outlives_a_record_that_cannot_be_written(monkeypatch, tmp_pa
         with pytest.raises(OSError, match="no space"):
             recorded(TRAINING, size=3)
     key = record_key(TRAINING, {"size": 3})
-    assert (tmp_path / "runs" / "scratch" / "trial" / key / "checkpoint").is_file()
+    assert (tmp_path / "runs" / "scratch" / "trial" / key / "today" / "checkpoint").is_file()
+    with monkeypatch.context() as edited:  # a training of other code is not gone on with
+        edited.setattr(store, "source_digest", lambda *_: "tomorrow")
+        edited.setattr(store, step, fail)
+        with pytest.raises(OSError, match="no space"):
+            recorded(TRAINING, size=3)
+    assert (tmp_path / "runs" / "scratch" / "trial" / key / "tomorrow" / "checkpoint").is_file()
     assert recorded(TRAINING, size=3).table("table").gone_on.item()
     assert not list(tmp_path.rglob("checkpoint"))
 

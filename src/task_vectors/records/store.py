@@ -218,11 +218,12 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
     shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
     print(f"computing {experiment.name} ({shown})", file=sys.stderr, flush=True)
     target = record_folders()[-1] / experiment.name / key
-    scratch = project_root().joinpath("runs", "scratch", experiment.name, key)
-    given = {"scratch": scratch} if "scratch" in inspect.signature(experiment.run).parameters else {}
     replaces = folder_identity(target)
     # Before the computation: what changes while it runs did not take part in it.
     origin, started = {"source": source_digest(experiment, parameters), **environment()}, time.monotonic()
+    # A training of other code is not gone on with.
+    scratch = project_root().joinpath("runs", "scratch", experiment.name, key, origin["source"][:12])
+    given = {"scratch": scratch} if "scratch" in inspect.signature(experiment.run).parameters else {}
     results = experiment.run(**parameters, **given)
     seconds = time.monotonic() - started
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +243,7 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
         write_provenance(folder, provenance)
         ours = put(folder, target, replaces)
     if given:
-        shutil.rmtree(scratch, ignore_errors=True)  # or computing the record again would train nothing
+        shutil.rmtree(scratch.parent, ignore_errors=True)  # or computing the record again would train nothing
     print(f"computed {experiment.name} in {seconds:.0f} s", file=sys.stderr, flush=True)
     return read_record(target, from_here=ours)
 
