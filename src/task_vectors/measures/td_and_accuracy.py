@@ -86,7 +86,7 @@ def _without_means(gains: np.ndarray) -> np.ndarray:
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's along the last axis, or nan where one of the two does not vary."""
+    """Pearson's along the last axis (one number without others), or nan where one of the two does not vary."""
     varies = (np.ptp(x, -1) > 0) & (np.ptp(y, -1) > 0)
     x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
     with np.errstate(invalid="ignore"):
@@ -94,7 +94,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of the least-squares line along the last axis, or nan where x does not vary."""
+    """Of the least-squares line along the last axis (one number without others), or nan where x does not vary."""
     varies = np.ptp(x, -1) > 1e-12
     x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
     with np.errstate(invalid="ignore", divide="ignore"):

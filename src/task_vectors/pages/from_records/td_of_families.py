@@ -88,15 +88,15 @@ def _text(value: Estimate | np.ndarray) -> str:
 
 def published_by_task() -> pd.DataFrame:
     """The points of Han et al. 2025, Fig. 6, in COLUMNS."""
-    table = _published("han2025_td_accuracy_points").rename(columns={"shots": "demonstrations"})
+    table = _published("data/published/han2025_td_accuracy_points.csv").rename(columns={"shots": "demonstrations"})
     return table.assign(accuracy=table.accuracy_percent / 100, model=table.model + " (published)")[COLUMNS]
 
 
 def published_r2() -> pd.DataFrame:
     """R² of a line through the points of each model and family, as printed there: model, family, r2."""
-    return _published("han2025_r2").rename(columns={"r2_td_accuracy": "r2"})
+    return _published("data/published/han2025_r2.csv").rename(columns={"r2_td_accuracy": "r2"})
 
 
-def _published(name: str) -> pd.DataFrame:
-    table = pd.read_csv(project_root() / "data/published" / f"{name}.csv")
+def _published(path: str) -> pd.DataFrame:
+    table = pd.read_csv(project_root() / path)
     return table.assign(family=table.family.map({long: TITLES[short] for short, long in LONG_NAMES.items()}))
