@@ -4,6 +4,8 @@ import os
 
 # Triton reads it when it is imported, which torch may do: its kernels then run on CPU tensors.
 os.environ["TRITON_INTERPRET"] = "1"
+# Read when numpy or torch is imported, here and in the tests' processes: what is computed is too small to share.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from tiny_models import CONFIGS, tiny_model
 
 from task_vectors.lm.models import LanguageModel, ModelError, load_model
 
-torch.set_num_threads(1)  # the tiny models' layers are too small to share
+torch.set_num_threads(1)
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
