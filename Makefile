@@ -3,17 +3,17 @@ PYTHON ?= python3
 PRESET ?= default
 BIN := .venv/bin
 INSTALLED := .venv/installed
-PAGE := $(CURDIR)/_build/html/index.html
-# Snakemake and its rules call the tools by name.
+PAGE := _build/html/index.html
+# Paths in recipes are relative to this folder, whose own name may hold anything. Snakemake and its rules call the tools
+# by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: book test verify fresh bench
 
 book: $(INSTALLED)
-	$(BIN)/snakemake --config preset=$(PRESET)
-	@echo "The book: $(PAGE)"
+	$(BIN)/python workflow/build.py --config preset=$(PRESET)
 	@$(BIN)/task-vectors findings | tail -n 1
-	@$(BIN)/python -c 'import pathlib; print("Open it at", pathlib.Path("$(PAGE)").as_uri())'
+	@$(BIN)/python -c 'import pathlib; page = pathlib.Path("$(PAGE)").resolve(); print(f"The book: {page}\nOpen it at {page.as_uri()}")'
 
 # SLOW=1: the slow tests too, which load a real model, compile for GPUs or train for long.
 test: $(INSTALLED)
@@ -27,10 +27,10 @@ verify: $(INSTALLED)
 
 # Compute every recorded result anew, beside the committed ones; goes on where it was interrupted. What is finished moves
 # away, so that the next call starts with nothing again.
-FRESH := $(CURDIR)/runs/fresh
+FRESH := runs/fresh
 fresh: $(INSTALLED)
 	mkdir -p $(FRESH)
-	TASK_VECTORS_RECORDS=$(FRESH) $(BIN)/snakemake --forcerun notebook --config preset=$(PRESET)
+	TASK_VECTORS_RECORDS="$$PWD/$(FRESH)" $(BIN)/python workflow/build.py --forcerun notebook --config preset=$(PRESET)
 	rm -rf $(FRESH)-finished
 	mv $(FRESH) $(FRESH)-finished
 	@echo "The records that were computed: $(FRESH)-finished"

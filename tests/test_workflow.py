@@ -64,7 +64,7 @@ def snakemake(project):
     tools = Path(sys.executable).parent
 
     def call(*arguments, preset="smoke", code=0):
-        command = [tools / "snakemake", *arguments, "--config", f"preset={preset}"]
+        command = [sys.executable, "workflow/build.py", *arguments, "--config", f"preset={preset}"]
         path = f"{project / 'bin'}:{tools}:/usr/bin:/bin"
         environment = {"PATH": path, "HOME": str(project), "PYTHONPATH": str(project_root() / "src")}
         result = subprocess.run(command, cwd=project, env=environment, text=True, capture_output=True)
