@@ -22,10 +22,10 @@ from task_vectors.paths import project_root
 
 RULES = {"right": "exact line", "word": "first word"}
 EFFECTS = {
-    "excess": "Excess drop of the vector on bijections",
-    "solved": "Drop of the vector on prompts that ICL solves",
-    "beyond": "Excess drop on bijections beyond that on unions",
-    "beyond_solved": "The same on prompts that ICL solves",
+    "excess": "On bijections the vector loses more than ICL",
+    "solved": "Where ICL is right, bijections cost the vector",
+    "beyond": "Its excess on bijections is larger than on unions",
+    "beyond_solved": "Where ICL is right, bijections cost more than unions",
 }
 PUBLISHED_ROWS = {  # our task → the task and the domain of Y in the paper's Table 1
     "to_upper": ("To Upper", "uppercase letters"),
@@ -147,13 +147,13 @@ def effect_table(answers: pd.DataFrame) -> pd.DataFrame:
     by_rule = {rule: effects(answers, rule) for rule in RULES}
     rows = [
         {
-            "Effect": name,
+            "What the vector loses": name,
             **{f"By {how}": str(mean_over_units(by_rule[rule][key])) for rule, how in RULES.items()},
             "Tasks": by_rule["right"][key].count(),
         }
         for key, name in EFFECTS.items()
     ]
-    return pd.DataFrame(rows).set_index("Effect")
+    return pd.DataFrame(rows).set_index("What the vector loses")
 
 
 def mixing(answers: pd.DataFrame) -> pd.DataFrame:
