@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import altair as alt
 import nbformat
 import numpy as np
+import pandas as pd
 import papermill
 import pytest
 
@@ -37,6 +38,11 @@ def static_svg(figure: str) -> ElementTree.Element:
 
 def spec_of(figure: str) -> dict:
     return json.loads(re.search(r'<script type="application/json">(.*?)</script>', figure, re.DOTALL).group(1))
+
+
+def test_a_table_shows_its_texts_whole():
+    text = "the reason of a verdict, which is longer than fifty letters by far"
+    assert text in pd.DataFrame({"Verdict": [text]})._repr_html_()
 
 
 def test_figure_holds_a_static_picture_before_the_specification():

@@ -13,6 +13,7 @@ from collections import Counter
 from functools import cache
 
 import altair as alt
+import pandas as pd
 import vl_convert
 from IPython.core.formatters import format_display_data
 from IPython.display import display
@@ -109,7 +110,11 @@ def _render(spec: dict) -> dict[str, str]:
 
 
 def use_book_charts() -> None:
-    """Give every Altair chart of this notebook the book's theme, and show it as the book's figure."""
+    """Give every Altair chart of this notebook the book's theme, and show it as the book's figure.
+
+    Tables show their texts whole, such as the reason of a verdict.
+    """
+    pd.set_option("display.max_colwidth", None)
     alt.theme.register("book", enable=True)(_theme)
     alt.renderers.register("book", _render)
     alt.renderers.enable("book")
