@@ -34,7 +34,12 @@ def records(tmp_path):
     found = []
     for number, change in enumerate(changes):
         (folder := tmp_path / f"key{number}").mkdir()
-        parameters = {"tuning": change | {"steps": 5}, "text": "<b>" + "x" * 100, "seeds": [number, 5]}
+        parameters = {
+            "tuning": change | {"steps": 5},
+            "text": "<b>" + "x" * 100,
+            "seeds": [number, 5],
+            "tests": [{"n": 2}] * 30,
+        }
         found.append(Record(folder, FACTS | {"parameters": parameters}))
     return found
 

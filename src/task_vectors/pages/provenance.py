@@ -95,10 +95,14 @@ def _flat(parameters: Mapping[str, object], outer: str = "") -> Iterator[tuple[s
         if isinstance(value, dict):
             yield from _flat(value, f"{outer}{name}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            if isinstance(value, list) and len(value) > 2 and value == list(range(value[0], value[0] + len(value))):
-                text = f"{value[0]} to {value[-1]}"
-            yield outer + name, text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+            yield outer + name, _short(value)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list) and len(value) > 2 and isinstance(first := value[0], int):
+        text = f"{first} to {value[-1]}" if value == list(range(first, first + len(value))) else text
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _all_of(records: list[Record], fact: str) -> str:
