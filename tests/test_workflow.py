@@ -21,6 +21,8 @@ FILES = {
     ),
     "src/task_vectors/unused.py": "from task_vectors import low",
     "src/task_vectors/trials.py": "TRIAL = Experiment('trial', 1)\nOTHER = Experiment(version=1, name='other')",
+    "src/task_vectors/experiments/trial.py": "from task_vectors import deep",
+    "src/task_vectors/deep.py": "y = 1",
     "data/lists/a.csv": "x,y",
     "data/lists/README.md": "About",
     "data/published/table.csv": "x,y",
@@ -34,6 +36,7 @@ FILES = {
     "_config.yml": "title: A book",
     "_toc.yml": "root: book/index",
 }
+RECORDS_PAGE = "90_what_was_computed_where"
 PACKAGE = "src/task_vectors/__init__.py"
 LISTS = ["src/task_vectors/lists/__init__.py", "src/task_vectors/lists/read.py", "src/task_vectors/paths.py"]
 
@@ -52,6 +55,7 @@ def project(tmp_path_factory):
     write_notebook(root / "notebooks/01_one.ipynb", parameters, "%pwd", "if n > 5:\n    import task_vectors.lists")
     cell = "if n > 5:\n    from task_vectors import low\n    from task_vectors.trials import TRIAL"
     write_notebook(root / "notebooks/02_two.ipynb", parameters, cell, "n")
+    write_notebook(root / f"notebooks/{RECORDS_PAGE}.ipynb", parameters, "n")
     builder = root / "bin" / "jupyter-book"
     builder.parent.mkdir()
     builder.write_text("#!/bin/sh\nmkdir -p _build/html && echo built > _build/html/index.html\n")
@@ -152,6 +156,7 @@ def test_the_workflow_makes_the_book_and_shows_progress(built, project):
         (["src/task_vectors/lists/read.py"], "smoke", {"executed/01_one.ipynb", "_build/html/index.html"}),
         (["data/recorded/other.manifest", "data/recorded/trial/0/a.csv"], "smoke", set()),
         (["data/recorded/trial.manifest"], "smoke", {"executed/02_two.ipynb", "_build/html/index.html"}),
+        (["src/task_vectors/deep.py"], "smoke", {f"executed/{RECORDS_PAGE}.ipynb", "_build/html/index.html"}),
         (["book/index.md"], "smoke", {"_build/html/index.html"}),
         ([], "default", {"executed/01_one.ipynb", "_build/html/index.html"}),
     ],

@@ -81,7 +81,7 @@ def test_experiments_have_lists_of_their_own(records):
     )
     page = record_lists([*records, other])
     assert page.count("<details>") == 2
-    assert "<b>bijections</b>: 1 records" in page
+    assert "<b>bijections</b>: 1 record," in page
 
 
 def test_words_are_counted_where_they_differ():

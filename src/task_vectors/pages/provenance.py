@@ -46,7 +46,7 @@ def record_lists(records: list[Record]) -> str:
         mine = [record for record in records if record.experiment == name]
         minutes = sum(record.provenance["seconds"] for record in mine) / 60
         about = (get_experiment(name).run.__doc__ or "").strip().partition("\n")[0]
-        heading = f"<b>{name}</b>: {len(mine)} records, {minutes:.0f} minutes"
+        heading = f"<b>{name}</b>: {len(mine)} record{'s' * (len(mine) > 1)}, {minutes:.0f} minutes"
         notes = f"<p>{html.escape(about)} {html.escape(_shared(mine))}</p>"
         table = record_table(mine).to_html(index=False, border=0)
         parts.append(

@@ -30,7 +30,7 @@ from task_vectors.records.environment import DATE, PACKAGES, environment
 from task_vectors.records.files import read_table, write_results
 
 PROVENANCE = "provenance.json"
-LIMIT = 32  # megabytes of records in git, which compresses them to about half
+LIMIT = 32  # megabytes of records in git
 ADVICE = "restore it with git, or delete the folder to compute it again"
 FIELDS = {  # of provenance.json, beside its seal
     "experiment": str,
