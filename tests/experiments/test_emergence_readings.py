@@ -24,6 +24,7 @@ from task_vectors.experiments.emergence_readings import (
 )
 from task_vectors.experiments.registry import get_experiment
 from task_vectors.measures.decodability import task_decodability
+from task_vectors.records import store
 from task_vectors.records.store import Record, recorded
 from task_vectors.regression.mixtures import SparseMixture
 from task_vectors.regression.patching import patch_table
@@ -38,7 +39,7 @@ RECIPE = Recipe(layout="interleaved", n_demos=4, n_layers=2, width=8, n_heads=2,
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
-    monkeypatch.setattr(emergence, "_folder", lambda **parameters: tmp_path / "training")
+    monkeypatch.setattr(store, "project_root", lambda: tmp_path)
     for name, value in {"PER_CLASS": 20, "STATES": 12, "REDRAWS": 2, "COMPONENTS": 3}.items():
         monkeypatch.setattr(emergence, name, value)
     for name, value in {"PER_CLASS": 12, "REDRAWS": 2, "PREFIX_REDRAWS": 2}.items():
