@@ -27,7 +27,7 @@ class Counting:
         self.tokenizer, self.texts = tokenizer, Counter()
 
     def __call__(self, texts, **kwargs):
-        self.texts.update([texts] if isinstance(texts, str) else texts)
+        self.texts.update([] if texts == "a" else texts)  # a probe, once for each tokenizer
         return self.tokenizer(texts, **kwargs)
 
     def __getattr__(self, name):

@@ -17,6 +17,7 @@ from task_vectors.lm.interventions import capture
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.pinned_weights import checked_model
 from task_vectors.lm.task_vector import choose_layers
+from task_vectors.lm.tokens import tokenize
 from task_vectors.prompts.few_shot import TERMINATOR, Pair, Prompts, few_shot_prompts, render, split
 from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.tasks.catalog import get_task, task_files
@@ -159,8 +160,8 @@ def ends_in_text(template: str, demos: Sequence[Pair], query: str) -> list[int]:
 def token_columns(lm: LanguageModel, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> Tensor:
     """The tokens that hold the character before each of `ends`, counted from the end of the text (negative): [B, P]."""
     columns = []
-    for text, marks in zip(texts, ends, strict=True):
-        spans = lm.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    for text, ids, marks in zip(texts, tokenize(lm, list(texts)), ends, strict=True):
+        spans = lm.tokenizer(text, return_offsets_mapping=True)["offset_mapping"][: len(ids)]
         held = [max(i for i, (start, stop) in enumerate(spans) if start < mark <= stop) for mark in marks]
         columns.append([i - len(spans) for i in held])
     return torch.tensor(columns)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from task_vectors.lm.models import LanguageModel
+from task_vectors.lm.models import RECURRENT, LanguageModel
 from task_vectors.lm.tokens import Tokens, check_context, pad, tokenize
 
 Edit = Callable[[Tensor], Tensor | None]
@@ -132,6 +132,15 @@ class Run:
         """Go on with these rows only."""
         self.cache.batch_select_indices(rows)
         self.mask = self.mask[rows]
+
+
+def check_cache(lm: LanguageModel) -> None:
+    """NotImplementedError for a recurrent model: prompts cannot go on from a state that many share."""
+    if (kind := lm.model.config.model_type) in RECURRENT:
+        raise NotImplementedError(
+            f"{lm.name} is recurrent ({kind}): its states can be read (capture, score), but no vector put into many "
+            "continuations of a prompt, which needs a KV cache"
+        )
 
 
 def check_layer(lm: LanguageModel, layer: int) -> None:

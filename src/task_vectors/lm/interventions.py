@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from task_vectors.lm.answers import end_of_line_ids, judge
-from task_vectors.lm.forward import Edit, Run, check_layer, chunks, fits_window, layer_edits
+from task_vectors.lm.forward import Edit, Run, check_cache, check_layer, chunks, fits_window, layer_edits
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.tokens import Tokens, answer_lines, check_context, common_beginning, pad, tokenize
 from task_vectors.prompts.few_shot import TERMINATOR
@@ -109,6 +109,8 @@ def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int =
         ValueError: there are no texts, they do not come in runs of `shared`, or one is longer than the model's
             context; before the first forward pass.
     """
+    if shared > 1:
+        check_cache(lm)
     runs = [_prefill(lm, chunk, shared).states for chunk in chunks(_prompts(lm, texts), rows, shared)]
     return torch.cat(runs)  # [B, L, d]
 
@@ -138,6 +140,7 @@ def continue_greedily(
     Raises:
         ValueError: vectors without a layer or a layer without vectors, or texts that `capture` does not take.
     """
+    check_cache(lm)
     if (vectors is None) != (layer is None):
         raise ValueError("vectors and layer go together: give both or neither")
     if layer is not None:
@@ -178,6 +181,7 @@ def layer_sweep(
     Raises:
         ValueError: vectors of another shape, or an answer whose tokens do not go on from its prompt's.
     """
+    check_cache(lm)
     if vectors.shape[:2] != (len(texts), lm.n_layers):
         raise ValueError(f"vectors must be [B, L, d] = [{len(texts)}, {lm.n_layers}, d], not {list(vectors.shape)}")
     tokens = Tokens(tokenize(lm, texts), [[]] * len(texts)) if answers is None else answer_lines(lm, texts, answers)

@@ -36,6 +36,7 @@ LAYER_PATHS = {
 }
 # Buffers that older versions of transformers saved beside the weights, and compute themselves by now.
 HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)$")
+RECURRENT = ("mamba", "mamba2")  # their state is no cache of tokens, which could be repeated or cut
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

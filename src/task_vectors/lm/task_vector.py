@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor
 
+from task_vectors.lm.forward import check_cache
 from task_vectors.lm.interventions import SweepScores, capture, continue_greedily, layer_sweep
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.tokens import Tokens, answer_lines, check_context, tokenize
@@ -62,6 +63,7 @@ def evaluate(
     Raises:
         ValueError: as `few_shot_prompts`, where the task has too few pairs.
     """
+    check_cache(lm)
     settings = {"template": template, "queries_per_prefix": queries_per_prefix}
     held_out = few_shot_prompts(task, n_demos, n_selection, seeds[0], pool="selection", **settings)
     prompts = [few_shot_prompts(task, n_demos, n_prompts, seed, **settings) for seed in seeds]

@@ -17,8 +17,17 @@ BREAKS = ("\n", "\u010a", "<0x0A>")
 
 
 def tokenize(lm: LanguageModel, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, with the tokenizer's own special tokens."""
-    return lm.tokenizer(list(texts)).input_ids
+    """Token ids of each text, with the special tokens that the tokenizer puts before it, and none behind: a prompt goes
+    on, and its last token is where states are read."""
+    ids, behind = lm.tokenizer(list(texts)).input_ids, _n_behind(lm.tokenizer)
+    return [row[: len(row) - behind] for row in ids]
+
+
+@cache
+def _n_behind(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many special tokens (an end of text) the tokenizer puts behind a text."""
+    whole, plain = (tokenizer("a", add_special_tokens=special).input_ids for special in (True, False))
+    return next(n for n in range(len(whole) + 1) if whole[: len(whole) - n][-len(plain) :] == plain)
 
 
 class Tokens(NamedTuple):
