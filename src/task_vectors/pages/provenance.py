@@ -48,7 +48,7 @@ def record_lists(records: list[Record]) -> str:
         about = (get_experiment(name).run.__doc__ or "").strip().partition("\n")[0]
         heading = f"<b>{name}</b>: {len(mine)} record{'s' * (len(mine) > 1)}, {minutes:.0f} minutes"
         notes = f"<p>{html.escape(about)} {html.escape(_shared(mine))}</p>"
-        table = record_table(mine).to_html(index=False, border=0)
+        table = record_table(mine).to_html(index=False, border=0, col_space={"Parameters": "24em"})
         parts.append(
             f'<details><summary>{heading}</summary>{notes}<div style="overflow-x: auto">{table}</div></details>'
         )
@@ -61,7 +61,7 @@ def record_table(records: list[Record]) -> pd.DataFrame:
     rows = [
         {
             "Parameters": ", ".join(f"{name} = {mine[name]}" for name in differing if name in mine) or "as above",
-            "Computed": record.provenance["date"],
+            "Computed": record.provenance["date"][:10],
             "Seconds": record.provenance["seconds"],
             "Commit": record.provenance["commit"].replace(" with uncommitted changes", " +"),
             "Code": code_of(record),
