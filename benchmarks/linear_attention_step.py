@@ -34,7 +34,7 @@ D, BATCH, LAYERS, SEEDS = 4, 1000, 3, TOGETHER
 DEMONSTRATIONS = (10, 30)
 EQUAL = torch.tensor(1.0)  # what every prompt of a plain sample weighs
 LARGE = 2048  # rows of the square product
-ROUNDS = 9
+ROUNDS = 7
 
 
 def main() -> None:
