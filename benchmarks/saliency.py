@@ -6,10 +6,7 @@ beside the floor: forward and backward alone, by `scaled_dot_product_attention`,
 measured in a process for each form and repetition: the peak of the resident memory during one call, less that before
 it, when the model is loaded and has run on a short text.
 
-The torch form of one layer's heads is timed once more by itself, at the size of the GPU's benchmark, with blocks of as
-many queries as a core's cache holds, and with larger ones.
-
-Run `python benchmarks/saliency.py` (Linux); it takes seven minutes and adds to results/saliency.csv.
+Run `python benchmarks/saliency.py` (Linux); it takes six minutes and adds to results/saliency.csv.
 """
 
 import subprocess
@@ -22,7 +19,6 @@ from measure import append, row, timed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from task_vectors.kernels.saliency import fast, head_saliency
 from task_vectors.lm.models import LanguageModel, load_model
 from task_vectors.lm.saliency import attention_saliency
 from task_vectors.lm.tokens import tokenize
@@ -30,15 +26,12 @@ from task_vectors.lm.tokens import tokenize
 MODEL = "smollm2-135m"
 TOKENS = (128, 512)
 ROUNDS, MEMORY_ROUNDS = 7, 6
-HEADS = 2048, 32, 8, 128  # tokens, heads, groups, width
-QUERIES = (4, 64, 1024)  # in a block; the first is what the default gives
 TEXT = "Example: go -> going\n" * 500
 
 
 def main() -> None:
     lm = load_model(MODEL)
-    rows = [row for tokens in TOKENS for row in [*compare_times(lm, tokens), *compare_memory(tokens)]]
-    append("saliency", rows + compare_blocks(*HEADS))
+    append("saliency", [row for tokens in TOKENS for row in [*compare_times(lm, tokens), *compare_memory(tokens)]])
 
 
 def compare_times(lm: LanguageModel, tokens: int) -> list[dict]:
@@ -69,28 +62,6 @@ def compare_memory(tokens: int) -> list[dict]:
         row(case, "ours, peak", "MB", peaks.ours),
         row(case, "eager autograd, peak", "MB", peaks.eager),
         row(case, "eager autograd, peak / ours, peak", "ratio", peaks.eager / peaks.ours),
-    ]
-
-
-def compare_blocks(T: int, H: int, G: int, d: int) -> list[dict]:
-    """The torch form of one layer, with blocks of several sizes in turn."""
-    generator = torch.Generator().manual_seed(0)
-    q, k, v, d_out = (torch.randn(1, n, T, d, generator=generator) for n in (H, G, G, H))
-    rounds, default = [], fast.SCRATCH["cpu"]
-    try:
-        for _ in tqdm(range(ROUNDS + 1), desc="blocks"):
-            rounds.append({})
-            for queries in QUERIES:
-                fast.SCRATCH["cpu"] = queries * H * T
-                rounds[-1][queries] = timed(lambda: head_saliency(q, k, v, d_out, scale=d**-0.5))[0]
-    finally:
-        fast.SCRATCH["cpu"] = default
-    times, case = pd.DataFrame(rounds[1:]), f"{T} tokens, {H} heads of {d}"
-    few, *more = (f"blocks of {queries} queries" for queries in QUERIES)
-    ratios = zip(more, QUERIES[1:], strict=True)
-    return [
-        *(row(case, f"blocks of {queries} queries", "s", times[queries]) for queries in QUERIES),
-        *(row(case, f"{few} / {name}", "ratio", times[QUERIES[0]] / times[queries]) for name, queries in ratios),
     ]
 
 

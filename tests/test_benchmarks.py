@@ -26,6 +26,7 @@ TINY = {
         "ROUNDS": 2,
     },
     "greedy_answers": {"TASK": "to_upper", "BATCH": 4, "SHARED": 2, "N_DEMOS": 2, "MAX_TOKENS": 3, "ROUNDS": 2},
+    "head_saliency": {"HEADS": (40, 4, 2, 8), "QUERIES": (4, 8), "ROUNDS": 2},
     "knn_vote": {"SIZES": ((60, 2),), "WIDTH": 8, "K": 3, "N_CLASSES": 3, "ROUNDS": 2},
     "layer_sweep": {
         "BATCH": 2,
@@ -44,7 +45,7 @@ TINY = {
         "LARGE": 64,
         "ROUNDS": 2,
     },
-    "saliency": {"TOKENS": (12,), "HEADS": (40, 4, 2, 8), "QUERIES": (4, 8), "ROUNDS": 2},
+    "saliency": {"TOKENS": (12,), "ROUNDS": 2},
 }
 COLUMNS = ["case", "name", "unit", "median", "low", "high", "lower", "upper", "rounds", "threads", "date", "commit"]
 
