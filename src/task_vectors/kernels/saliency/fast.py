@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-# Scores [B, H, rows, T] of one block of queries by device: 1 MiB in float32 stays in a core's cache, 256 MiB keep a GPU
+# Scores [B, H, rows, T] of one block of queries by device: 2 MiB in float32 stays in a core's cache, 256 MiB keep a GPU
 # busy (see README.md).
-SCRATCH = {"cpu": 2**18, "cuda": 2**26}
+SCRATCH = {"cpu": 2**19, "cuda": 2**26}
 
 
 def head_saliency_by_rows(
