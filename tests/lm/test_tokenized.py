@@ -83,6 +83,7 @@ def test_tokens_up_to_the_answer_are_those_of_the_texts_up_to_it(tiny_llama, nam
     assert all(torch.equal(*parts) for parts in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_same_for_a_real_vocabulary(gemma, name):
     prompts = family_prompts(FAMILIES[name], 4, 10, 0)
