@@ -140,6 +140,20 @@ def test_the_closure_leaves_out_what_is_not_there(project):
     assert dependencies("probe.py", root=project) == [PACKAGE]
 
 
+def test_a_chapter_rests_on_the_records_of_its_own_experiments():
+    records = {
+        path.stem: {name for name in dependencies(path, root=project_root()) if name.startswith("data/recorded/")}
+        for path in (project_root() / "notebooks").glob("*.ipynb")
+    }
+    every = records.pop(RECORDS_PAGE)
+    assert "data/recorded/verified.csv" in every or not (project_root() / "data/recorded/verified.csv").exists()
+    assert records["04_prediction"] == {"data/recorded/prediction.manifest"}
+    assert "data/recorded/band_tuning.manifest" in records["07_early_layer_finetuning"]
+    for found in records.values():
+        assert not [name for name in found if not name.endswith(".manifest")]
+        assert len(found) < len(every) / 2
+
+
 def test_the_workflow_makes_the_book_and_shows_progress(built, project):
     assert (project / "_build/html/index.html").read_text() == "built\n"
     assert re.search(r"^02_two \[ 3/3\] +[\d.]+ s", built, flags=re.MULTILINE)

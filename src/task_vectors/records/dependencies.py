@@ -12,7 +12,7 @@ from typing import NamedTuple
 PACKAGE = "task_vectors"
 MODULE = re.compile(rf"{PACKAGE}(\.\w+)*")
 DATA = ("data", "benchmarks")  # folders of what is read and not imported
-RECORDS = "data/recorded"
+RECORDS = Path("data", "recorded")  # not as one text, which would name all records
 
 
 class _Names(NamedTuple):
@@ -43,7 +43,7 @@ def dependencies(*sources: Path | str, root: Path, choosers: Collection[str] = (
         todo += found - modules
         modules |= found
     for constant in used & experiments.keys():
-        data.update(_files(f"{RECORDS}/{experiments[constant]}.manifest", root))
+        data.update(_files(f"{RECORDS.as_posix()}/{experiments[constant]}.manifest", root))
     return sorted(file.relative_to(root).as_posix() for file in modules | data)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from task_vectors.paths import project_root
-from task_vectors.records.dependencies import dependencies
+from task_vectors.records.dependencies import RECORDS, dependencies
 
 if TYPE_CHECKING:
     from task_vectors.records.store import Experiment
@@ -51,7 +51,9 @@ def _files(sources: tuple[str, ...]) -> list[str]:
     root = project_root()
     modules = [name for name in sources if name.endswith(".py")]
     found = {*sources, *dependencies(*modules, root=root, choosers=CHOOSERS)}
-    return sorted(name for name in found if not name.startswith(("data/recorded/", *BOOKKEEPING)) and _runs_here(name))
+    return sorted(
+        name for name in found if not name.startswith((RECORDS.as_posix(), *BOOKKEEPING)) and _runs_here(name)
+    )
 
 
 def _runs_here(name: str) -> bool:

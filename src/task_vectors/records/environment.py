@@ -28,7 +28,7 @@ def environment() -> dict[str, str]:
 
 def _commit() -> str:
     """The commit, and whether a file of it has been changed since, other than records and what is built."""
-    results = [f":(exclude){folder}" for folder in ("data/recorded", "runs", "executed")]
+    results = (":(exclude)data/recorded", ":(exclude)runs", ":(exclude)executed")
     try:
         head = _git("rev-parse", "--short", "HEAD")
         changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
