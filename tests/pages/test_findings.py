@@ -91,7 +91,7 @@ def test_p_of_an_equivalence_is_the_larger_of_two():
 
 
 def test_numbers_are_shown_to_two_digits_of_their_interval():
-    rows = [(0.14159, 0.04, 0.24), (33.2, -140.4, 206.0), (0.00624, 0.00295, 0.00953), (1234.5, NAN, NAN), (NAN,) * 3]
+    rows = [(0.14159, 0.04, 0.24), (33.2, -140.4, 206.0), (0.00624, 0.00296, 0.00953), (1234.5, NAN, NAN), (NAN,) * 3]
     found = in_numbers(pd.DataFrame(rows, columns=["mean", "low", "high"]))
     spaced = [text.replace("\u00a0", " ") for text in found]
     assert spaced == ["0.14 [0.04, 0.24]", "33 [-140, 206]", "0.0062 [0.0030, 0.0095]", "1,234", "–"]

@@ -78,9 +78,15 @@ def _without_end(tokenizer: PreTrainedTokenizerBase, line: list[int]) -> list[in
     rest = _before_break(name)
     if rest is None:  # a tokenizer that drops line breaks
         return line
-    known = tokenizer.get_vocab()
-    ids = [known[rest]] if rest in known else tokenizer(rest, add_special_tokens=False).input_ids if rest else []
-    return line[:-1] + ids
+    if not rest:
+        return line[:-1]
+    known = _vocabulary(tokenizer)
+    return line[:-1] + ([known[rest]] if rest in known else tokenizer(rest, add_special_tokens=False).input_ids)
+
+
+@cache  # as a dictionary of a quarter of a million names it is made anew at every call
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    return tokenizer.get_vocab()
 
 
 @cache
