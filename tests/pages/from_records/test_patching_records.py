@@ -61,6 +61,8 @@ def test_a_table_names_the_tasks(right):
     table = change_table(right, 1, TASKS)
     assert table["tasks with a positive mean"] == "AND"
     assert table["layer"] == "2"
+    everybody = right | {"positive": right["negative"]}
+    assert change_table(everybody, 1, TASKS)["tasks with a positive mean"] == "all"
     assert table["negative (all tasks)"].startswith("-0.50")
     assert table["negative (the same tasks)"].startswith("-1.00")
 

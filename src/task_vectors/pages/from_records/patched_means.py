@@ -49,7 +49,8 @@ def change_table(right: Right, layer: int, names: tuple[str, ...]) -> dict[str, 
     estimates |= {"unselected less wrong task": change(right, layer, "unselected", "wrong task")}
     shown = {name: "–" if np.isnan(found.mean) else format(found, "+.2f") for name, found in estimates.items()}
     tasks = [task for task, has in zip(names, having, strict=False) if has]
-    return {"tasks with a positive mean": ", ".join(tasks) or "none", "layer": str(layer + 1)} | shown
+    listed = "all" if having.all() else ", ".join(tasks) or "none"
+    return {"tasks with a positive mean": listed, "layer": str(layer + 1)} | shown
 
 
 def changes_by_layer(right: Mapping[str, Right]) -> pd.DataFrame:
