@@ -196,3 +196,10 @@ def test_findings_that_moved_are_named_until_they_are_accepted(found):
 
 def test_findings_at_other_parameters_are_not_compared(found):
     assert found(0.3, default=False) == (0, ["0 findings at default parameters, 0 not as accepted"])
+
+
+def test_findings_of_a_run_that_was_killed_are_not_counted(found, project):
+    found(0.3, "--accept")
+    left = project / "executed/.07_seven.partial.ipynb"
+    left.write_bytes((project / "executed/07_seven.ipynb").read_bytes())
+    assert found(0.3) == (0, ["1 findings of 1 chapters at their default parameters, 0 not as accepted"])

@@ -125,7 +125,7 @@ def findings(
     """
     from task_vectors.pages import scoreboard
 
-    found = scoreboard.executed_findings(sorted((project_root() / "executed").glob("*.ipynb")))
+    found = scoreboard.executed_findings(sorted((project_root() / "executed").glob("[!.]*.ipynb")))
     moved = {name: scoreboard.moved_findings(rows) for name, rows in found.groupby("chapter")}
     for chapter, changes in moved.items():
         for key, what in changes.items():
