@@ -13,9 +13,10 @@ from measure import append, row, timed
 from torch import Tensor
 from tqdm import tqdm
 
+from task_vectors.lm.answers import end_of_line_ids
 from task_vectors.lm.interventions import continue_greedily
 from task_vectors.lm.models import LanguageModel, load_model
-from task_vectors.lm.tokens import end_of_line_ids, pad, tokenize
+from task_vectors.lm.tokens import pad, tokenize
 from task_vectors.prompts.few_shot import TERMINATOR, few_shot_prompts
 from task_vectors.tasks.catalog import get_task
 
@@ -56,7 +57,7 @@ def compare(lm: LanguageModel) -> list[dict]:
 def generated(lm: LanguageModel, texts: list[str]) -> tuple[list[str], Tensor]:
     """Answers, and the states [B, L, d] at each prompt's last token."""
     ids, mask = pad(lm, tokenize(lm, texts))
-    ends = end_of_line_ids(lm, TERMINATOR).tolist()
+    ends = end_of_line_ids(lm).tolist()
     run = lm.model.generate(
         ids,
         attention_mask=mask,

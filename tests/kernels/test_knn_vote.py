@@ -102,8 +102,8 @@ def test_grid_far_from_the_origin_is_still_exact(backend):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_vote_over_layers_equals_the_definition(backend, metric, dtype, grouped):
-    states, labels = normal_states(41, 2, 19).to(dtype), integers(4, 41)
-    groups = integers(15, 41) if grouped else None
+    states, labels = normal_states(30, 2, 19).to(dtype), integers(4, 30)
+    groups = integers(11, 30) if grouped else None
     expected = reference.knn_vote(states, labels, 6, metric=metric, groups=groups)
     assert_same(knn_vote(states, labels, 6, metric=metric, groups=groups, backend=backend), expected)
 

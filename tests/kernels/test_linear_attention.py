@@ -22,6 +22,7 @@ MODULE = "task_vectors.kernels.linear_attention.triton"
 def small_tiles(monkeypatch):
     """Several tiles even of short prompts, for which the interpreter takes long."""
     monkeypatch.setattr(triton_kernels, "TOKENS", 4)
+    monkeypatch.setattr(triton_kernels, "COLUMNS", 32)
 
 
 def problem(S, B, T, d, *, matrices=False, positions=True, dtype=torch.float64, seed=0):
@@ -88,7 +89,7 @@ def test_torch_equals_the_formula_at_any_shape(S, B, T, d, causal):
 @pytest.mark.parametrize(
     ("matrices", "masked", "positions"), [(False, True, True), (True, False, True), (False, False, False)]
 )
-@pytest.mark.parametrize("shape", [(2, 3, 6, 3), (1, 9, 9, 3)])
+@pytest.mark.parametrize("shape", [(2, 2, 5, 3), (1, 9, 9, 2)])
 def test_triton_equals_the_formula(shape, causal, matrices, masked, positions):
     tensors, signs, keep = problem(*shape, matrices=matrices, positions=positions, dtype=torch.float32)
     with torch.no_grad():
