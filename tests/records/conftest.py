@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from trial import set_digest
 
-from task_vectors.experiments import registry, verification
+from task_vectors.experiments import registry
 from task_vectors.records import store
 
 
@@ -14,9 +15,3 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setitem(registry.EXPERIMENTS, "trial", "trial:TRIAL")
     set_digest(monkeypatch, "today")
     return tmp_path / "records"
-
-
-def set_digest(monkeypatch, value: str) -> None:
-    """What the code is now."""
-    for module in (store, registry, verification):
-        monkeypatch.setattr(module, "source_digest", lambda experiment, parameters: value)

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 import trial
-from conftest import set_digest
-from trial import TRIAL, run, verify
+from trial import TRIAL, run, set_digest, verify
 
 from task_vectors import cli
 from task_vectors.experiments import registry
