@@ -61,7 +61,7 @@ def render(notebook: nbformat.NotebookNode) -> str:
         template_name="lab", raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True
     )
     tags = TagRemovePreprocessor(
-        remove_cell_tags={"remove-cell"}, remove_input_tags={"remove-input", "hide-input"}, enabled=True
+        remove_cell_tags={"remove-cell"}, remove_input_tags={"remove-input", "hide-input", "hide-cell"}, enabled=True
     )
     exporter.register_preprocessor(tags, enabled=True)
     html, _ = exporter.from_notebook_node(notebook)
