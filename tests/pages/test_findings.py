@@ -97,6 +97,12 @@ def test_numbers_are_shown_to_two_digits_of_their_interval():
     assert spaced == ["0.14 [0.04, 0.24]", "33 [-140, 206]", "0.0062 [0.0030, 0.0095]", "1,234", "–"]
 
 
+def test_a_rule_is_said_in_few_digits():
+    assert str(within(2000)) == "within 2000 of 0"
+    assert str(above(0.5, 0.09751)) == "above 0.5; within 0.0975 of it is no effect"
+    assert str(below()) == "below 0"
+
+
 def test_holm():
     assert holm(np.array([0.01, 0.04, NAN, 0.03])) == pytest.approx([0.03, 0.06, NAN, 0.06], nan_ok=True)
     assert holm(np.array([0.6, 0.9])).max() == 1

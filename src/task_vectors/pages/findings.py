@@ -36,9 +36,14 @@ class Rule:
 
     def __str__(self) -> str:
         if self.side == 0:
-            return f"within {self.margin:.3g} of {self.null:g}"
+            return f"within {_short(self.margin)} of {self.null:g}"
         words = f"{'above' if self.side > 0 else 'below'} {self.null:g}"
-        return words if self.margin is None else f"{words}; within {self.margin:.3g} of it is no effect"
+        return words if self.margin is None else f"{words}; within {_short(self.margin)} of it is no effect"
+
+
+def _short(value: float) -> str:
+    """Three digits, and no exponent for a number of steps."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:g}"
 
 
 def above(null: float = 0.0, margin: float | None = None) -> Rule:
@@ -75,7 +80,7 @@ def verdict(found: Estimate, rule: Rule, published: float | None = None, undecid
         outside = found.low > rule.null + rule.margin or found.high < rule.null - rule.margin
         return ("holds", "") if inside else ("against", "") if outside else ("undecided", "the interval is wider")
     if inside:
-        return "no effect", f"within {rule.margin:.3g}"
+        return "no effect", f"within {_short(rule.margin)}"
     if (found.low - rule.null) * rule.side > 0 < (found.high - rule.null) * rule.side:
         small = published is not None and (found.mean - rule.null) * rule.side < abs(published - rule.null) / 2
         return "holds", "smaller than published" if small else ""
