@@ -174,4 +174,5 @@ class Findings:
             }
             for row in self.rows
         ]
-        return pd.DataFrame(shown).set_index("Finding")
+        # Its name stands in the columns' row, which saves one.
+        return pd.DataFrame(shown).set_index("Finding").rename_axis(index=None, columns="Finding")
