@@ -72,10 +72,7 @@ def accept(found: pd.DataFrame) -> None:
     """Write the rows of these chapters to data/findings.csv in place of what stands there of them."""
     rest = accepted()
     table = pd.concat([rest[~rest.chapter.isin(found.chapter)], found]).sort_values("chapter", kind="stable")
-    numbers = {
-        name: table[name].map(lambda value: "" if pd.isna(value) else f"{value:.6g}")
-        for name in ("mean", "low", "high", "p")
-    }
+    numbers = {name: table[name].map(lambda value: "" if pd.isna(value) else f"{value:.6g}") for name in NUMBERS}
     path = project_root() / "data" / "findings.csv"
     table.assign(**numbers).to_csv(path, index=False, lineterminator="\n")
 

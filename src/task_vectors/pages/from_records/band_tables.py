@@ -8,7 +8,7 @@ import pandas as pd
 from task_vectors.lm.finetuning import Tuning, n_trained_parameters
 from task_vectors.lm.models import LanguageModel
 from task_vectors.pages.from_records.band_tuning import KINDS, SHORT, BandRuns
-from task_vectors.pages.from_records.families import TITLES
+from task_vectors.pages.from_records.families import LONG_NAMES, TITLES
 from task_vectors.paths import project_root
 
 # The paper's conditions, in its Table 1 and in the bars of its Fig. 24.
@@ -17,7 +17,6 @@ CONDITIONS = {
     "last": ("finetune_last_10", "ft_last10"),
     "first": ("finetune_first_10", "ft_first10"),
 }
-PUBLISHED = {"bitwise": "bitwise_arithmetic", "pos": "pos_tagging"}
 PAIRS = {
     "first − last": ("first", "last"),
     "first, in the time of last − last": (SHORT, "last"),
@@ -136,7 +135,7 @@ def published_table(runs: BandRuns, family: str, tasks: Sequence[str]) -> pd.Dat
     """TD, accuracy, and the accuracy of each task, the paper's beside ours; ± is the deviation over tasks."""
     table, columns = _table1(family), {}
     bars = pd.read_csv(project_root() / "data/published/han2025_task_accuracy.csv")
-    bars = bars[(bars.experiment == "finetuning") & (bars.family == PUBLISHED[family])]
+    bars = bars[(bars.experiment == "finetuning") & (bars.family == LONG_NAMES[family])]
     bars = bars.set_index(["task", "condition"]).accuracy_percent / 100
     for band, (row, bar) in CONDITIONS.items():
         theirs = table.loc[row]
@@ -155,7 +154,7 @@ def published_table(runs: BandRuns, family: str, tasks: Sequence[str]) -> pd.Dat
 
 def _table1(family: str) -> pd.DataFrame:
     table = pd.read_csv(project_root() / "data/published/han2025_table1.csv")
-    return table[table.family == PUBLISHED[family]].set_index("condition")
+    return table[table.family == LONG_NAMES[family]].set_index("condition")
 
 
 def pair_table(runs: Mapping[str, BandRuns]) -> pd.DataFrame:
