@@ -44,7 +44,7 @@ def test_a_line_is_fitted_in_each_panel():
 
 def test_a_ring_stands_where_its_column_has_a_value():
     table = TABLE.assign(ring=TABLE.td.where(TABLE.layer == TABLE.chosen))
-    chart = curves(table, "layer", "td", "model", rings="ring", detail="shots", width=100, height=50, **TITLES)
+    chart = curves(table, "layer", "td", "model", rings="ring", width=100, height=50, **TITLES)
     at = {
         re.search(r"translate\(([\d.]+),", line)[1] for line in lines(chart, 'stroke-width="2"') if "translate" in line
     }

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from task_vectors.pages.charts import PALETTE
-from task_vectors.pages.figures import curves, dots, heat, points
+from task_vectors.pages.figures import categories, curves, heat, level_lines, panelled, points
 from task_vectors.pages.from_records.families import TITLES
 from task_vectors.tasks.families.family import NULL, TaskFamily
 
@@ -50,25 +50,35 @@ def scatter(table: pd.DataFrame, family: str, tasks: Sequence[str], panels: Sequ
 
 
 def by_task_and_kind(
-    table: pd.DataFrame, value: str, families: Mapping[str, TaskFamily], *, x_title: str, description: str, **options
+    table: pd.DataFrame,
+    value: str,
+    families: Mapping[str, TaskFamily],
+    *,
+    x_title: str,
+    description: str,
+    order: Sequence[str] | None = None,
+    colors: Sequence[str] = PALETTE,
+    levels: Mapping[str, float] | None = None,
 ) -> alt.TopLevelMixin:
-    """A dot for each task (rows) and kind of measurement (column "what"), a panel for each family."""
+    """A dot for each task (rows) and kind of measurement (column "what"), a panel for each family.
+
+    value: a share. order: of the kinds. levels: dashed vertical lines by name.
+    """
+    table = table.replace({"family": TITLES})
     rows = list(dict.fromkeys(task for family in families.values() for task in family.tasks))
     rows.sort(key=lambda task: task == NULL)  # last in both
-    titles = {"x_title": x_title, "description": description, "panels": list(TITLES.values())}
-    chart = dots(
-        table.replace({"family": TITLES}),
-        "task",
-        value,
-        "what",
-        rows=rows,
-        interval=None,
-        column="family",
-        width=230,
-        step=40,
-        **titles,
-        **options,
+    marks = alt.Chart().mark_point(size=70)
+    marks = marks.encode(
+        x=alt.X(f"{value}:Q", title=x_title, scale=SHARE),
+        y=alt.Y("task:N", title=None, sort=rows, scale=alt.Scale(padding=0.3)),
+        yOffset=alt.YOffset("what:N", sort=order),
+        color=categories(table, "what", order=order, colors=colors),
+        tooltip=["task", "what", "family", alt.Tooltip(f"{value}:Q", format=".2f")],
     )
+    layers = alt.layer(marks, *level_lines(levels or {}, axis="x"), data=table)
+    # A step counts for each kind, side by side; said so, since panels with names of their own break Vega's other way.
+    height = alt.Step(40 / table.what.nunique())
+    chart = panelled(layers, "family", None, list(TITLES.values()), 230, height, description)
     return chart.resolve_scale(y="independent")
 
 

@@ -1,4 +1,4 @@
-"""The few figures that the book uses again and again: curves, points, dots with intervals, heat maps; with levels.
+"""The few figures that the book uses again and again: curves, points, heat maps; with levels.
 
 A table in, an Altair chart out; whatever else a figure needs is added to that chart. `description` is the alt text.
 """
@@ -26,8 +26,6 @@ def curves(
     order: Sequence | None = None,
     colors: Sequence[str] = PALETTE,
     legend: str | None = None,
-    detail: str | None = None,
-    band: tuple[str, str] | None = None,
     points: bool = False,
     rings: str | None = None,
     x_scale: alt.Scale | None = None,
@@ -41,10 +39,10 @@ def curves(
     row: str | None = None,
     panels: Sequence | None = None,
 ) -> alt.TopLevelMixin:
-    """Lines of `y` over `x`, one for each `color` (click its legend to pick one) and `detail`.
+    """Lines of `y` over `x`, one for each `color` (click its legend to pick one).
 
     Args:
-        order: of the colors. legend: its title. band: columns (low, high) of an interval around each line.
+        order: of the colors. legend: its title.
         rings: a column that holds the height of a ring, or nan where there is none.
         levels: dashed horizontal lines by name, marks: vertical ones, or a column that holds each panel's own one.
         form: of the numbers in the tooltips.
@@ -53,15 +51,7 @@ def curves(
     alone = color is None
     pick = None if alone else alt.selection_point(fields=[color], bind="legend")
     shade = alt.value(colors[0]) if alone else categories(table, color, order=order, colors=colors, title=legend)
-    base = alt.Chart().encode(
-        x=alt.X(f"{x}:Q", title=x_title, scale=x_scale or alt.Undefined),
-        color=shade,
-        **({"detail": f"{detail}:N"} if detail else {}),
-    )
-    layers = []
-    if band:
-        area = base.mark_area(opacity=0.2).encode(fill=shade, y=alt.Y(f"{band[0]}:Q", title=y_title), y2=f"{band[1]}:Q")
-        layers.append(area if alone else area.encode(opacity=alt.condition(pick, alt.value(0.2), alt.value(0.02))))
+    base = alt.Chart().encode(x=alt.X(f"{x}:Q", title=x_title, scale=x_scale or alt.Undefined), color=shade)
     named = [name for name in (color, column, row) if name]
     line = base.mark_line(point=points, clip=y_scale is not None).encode(
         y=alt.Y(f"{y}:Q", title=y_title, scale=y_scale or alt.Undefined),
@@ -69,7 +59,7 @@ def curves(
     )
     if not alone:
         line = line.encode(opacity=alt.condition(pick, alt.value(1), alt.value(FADED))).add_params(pick)
-    layers.append(line)
+    layers = [line]
     if rings:
         ring = base.mark_point(filled=False, size=140, strokeWidth=2).transform_filter(f"isValid(datum['{rings}'])")
         ring = ring.encode(y=f"{rings}:Q", tooltip=[*named, alt.Tooltip(f"{rings}:Q", format=form)])
@@ -135,55 +125,6 @@ def points(
     return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description, column_title)
 
 
-def dots(
-    table: pd.DataFrame,
-    y: str,
-    mean: str = "mean",
-    color: str | None = None,
-    *,
-    x_title: str,
-    description: str,
-    interval: tuple[str, str] | None = ("low", "high"),
-    order: Sequence | None = None,
-    rows: Sequence | None = None,
-    colors: Sequence[str] = PALETTE,
-    legend: str | None = None,
-    x_scale: alt.Scale | None = None,
-    levels: Mapping[str, float] | None = None,
-    form: str = ".2f",
-    width: int = 420,
-    step: int = 28,
-    column: str | None = None,
-    row: str | None = None,
-    panels: Sequence | None = None,
-) -> alt.TopLevelMixin:
-    """A dot with its interval for each `y` (a name), side by side for each `color`.
-
-    Args:
-        interval: columns of its ends, or None. rows: order of the names. levels: dashed vertical lines by name.
-        step: pixels for each name. Others as in `curves`.
-    """
-    base = alt.Chart().encode(
-        y=alt.Y(f"{y}:N", title=None, sort=list(rows) if rows is not None else None, scale=alt.Scale(padding=0.3)),
-        color=alt.value(colors[0])
-        if color is None
-        else categories(table, color, order=order, colors=colors, title=legend),
-    )
-    if color:
-        base = base.encode(yOffset=alt.YOffset(f"{color}:N", sort=list(order) if order is not None else None))
-    shown = [alt.Tooltip(f"{name}:Q", format=form) for name in (mean, *(interval or ()))]
-    named = [name for name in (y, color, column, row) if name]
-    x = alt.X(f"{mean}:Q", title=x_title, scale=x_scale or alt.Undefined)
-    layers = [base.mark_point(size=70).encode(x=x, tooltip=[*named, *shown])]
-    if interval:
-        ends = base.mark_rule(strokeWidth=2).encode(x=alt.X(f"{interval[0]}:Q", title=x_title), x2=f"{interval[1]}:Q")
-        layers.insert(0, ends)
-    layers += level_lines(levels or {}, axis="x")
-    # A step counts for each color, side by side; said so, since panels with names of their own break Vega's other way.
-    height = alt.Step(step / max(1, table[color].nunique()) if color else step)
-    return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
-
-
 def heat(
     table: pd.DataFrame,
     x: str,
@@ -197,7 +138,6 @@ def heat(
     columns: Sequence | None = None,
     rows: Sequence | None = None,
     domain: tuple[float, float] | None = None,
-    scheme: str = "viridis",
     numbers: bool = False,
     form: str = ".2f",
     width: int = 260,
@@ -214,7 +154,7 @@ def heat(
         x=alt.X(f"{x}:O", title=x_title, sort=list(columns) if columns is not None else alt.Undefined),
         y=alt.Y(f"{y}:O", title=y_title, sort=list(rows) if rows is not None else alt.Undefined),
     )
-    scale = alt.Scale(scheme=scheme, **({"domain": list(domain), "clamp": True} if domain else {}))
+    scale = alt.Scale(scheme="viridis", **({"domain": list(domain), "clamp": True} if domain else {}))
     cells = base.mark_rect().encode(
         color=alt.Color(f"{value}:Q", title=value_title, scale=scale, legend=alt.Legend(orient="bottom")),
         tooltip=[x, y, alt.Tooltip(f"{value}:Q", title=value_title, format=form)],
@@ -222,7 +162,7 @@ def heat(
     layers = [cells]
     if numbers:
         low, high = domain or (table[value].min(), table[value].max())
-        # The schemes are dark at their low end.
+        # The scheme is dark at its low end.
         ink = alt.condition(f"datum['{value}'] < {(low + high) / 2}", alt.value("white"), alt.value("black"))
         layers.append(base.mark_text(fontSize=11).encode(text=alt.Text(f"{value}:Q", format=form), color=ink))
     return panelled(alt.layer(*layers, data=table), column, row, panels, width, height, description)
