@@ -88,3 +88,4 @@ def test_published_changes():
     assert (found.positive > 0).all()
     assert (found.negative < 0).all()
     assert (found.better > 0).all()
+    assert found.told.to_list() == pytest.approx([0.90 - 0.43, 0.97 - 0.68])

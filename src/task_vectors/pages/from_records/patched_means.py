@@ -80,15 +80,18 @@ def accuracy_by_task(
 
 
 def published_changes() -> pd.DataFrame:
-    """Changes of accuracy by family (rows) as Han et al. 2025 print them, means over the six tasks of Llama 3.1 8B.
+    """Changes by family (rows) as Han et al. 2025 print them, means over the six tasks of Llama 3.1 8B.
 
-    "positive" and "negative" of the means, "better" of the task in words.
+    Of accuracy: "positive" and "negative" of the means, "better" of the task in words. Of TD: "told" of the words.
     """
     table = pd.read_csv(project_root() / "data/published/han2025_task_accuracy.csv")
     means = table.groupby(["family", "condition"]).accuracy_percent.mean().unstack() / 100
+    table = pd.read_csv(project_root() / "data/published/han2025_table1.csv")
+    td = table.pivot(index="family", columns="condition", values="td")
     found = {
         "positive": means.positive - means.unperturbed,
         "negative": means.negative - means.unperturbed,
         "better": means.prompted - means.pretrained,
+        "told": td.prompting - td.pretrained,
     }
     return pd.DataFrame(found).rename(index={long: short for short, long in LONG_NAMES.items()})
