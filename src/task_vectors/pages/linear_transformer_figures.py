@@ -22,8 +22,9 @@ def risk_figure(risks: pd.DataFrame) -> alt.FacetChart:
     lines = base.mark_line().encode(y=alt.Y("best:Q", **height))
     panel = alt.layer(dots, lines, data=risks).properties(width=250, height=260)
     return panel.facet(column=alt.Column("layers:N", title=None)).properties(
-        description="Risk falls with the number of demonstrations. At both depths the lines of pairs and triplets run "
-        "together, between those of the single layout with one layer less and with as many layers.",
+        description="Risk falls with the number of demonstrations. The lines of pairs and triplets coincide with two "
+        "layers and part at the right with three, and lie between those of the single layout with one layer less and "
+        "with as many layers.",
     )
 
 
