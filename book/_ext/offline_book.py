@@ -8,10 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from docutils import nodes
-from docutils.parsers.rst import directives
-from myst_nb.ext.glue.utils import PendingGlueReference, create_pending_glue_ref
+from myst_nb.ext.glue.utils import PendingGlueReference
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 from task_vectors.pages.charts import MARKUP, vega_bundle
 
@@ -59,33 +57,8 @@ def note_glue_dependencies(app: Sphinx, doctree: nodes.document) -> None:
         app.env.note_dependency(app.env.doc2path(reference.refdoc))
 
 
-class GlueFigure(SphinxDirective):
-    """A numbered figure whose chart was glued in a notebook: the argument is its key, `:doc:` the notebook."""
-
-    required_arguments = 1
-    has_content = True
-    option_spec = {"doc": directives.unchanged_required, "name": directives.unchanged}
-
-    def run(self) -> list[nodes.Node]:
-        """The figure node; the content is the caption."""
-        if "doc" not in self.options:
-            raise self.error("glue-figure needs the notebook that holds the chart, as `:doc: ../executed/NAME.ipynb`")
-        source, line = self.get_source_info()
-        figure = nodes.figure()
-        figure += create_pending_glue_ref(self.state.document, source, line, self.options["doc"], self.arguments[0])
-        caption = nodes.Element()
-        self.state.nested_parse(self.content, self.content_offset, caption)
-        if len(caption) != 1 or not isinstance(caption[0], nodes.paragraph):
-            raise self.error("glue-figure needs a caption of one paragraph")
-        figure += nodes.caption(caption[0].rawsource, "", *caption[0].children)
-        self.set_source_info(figure)
-        self.add_name(figure)
-        return [figure]
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
-    app.add_directive("glue-figure", GlueFigure)
     app.connect("builder-inited", provide_assets)
     app.connect("doctree-read", note_glue_dependencies)
     app.connect("html-page-context", add_chart_script)

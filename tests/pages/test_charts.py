@@ -116,13 +116,13 @@ def test_output_is_valid_in_a_notebook():
 
 
 @pytest.mark.parametrize(("value", "text"), [(np.float64(0.25), "0.25"), (np.int64(3), "3"), ("gemma", "'gemma'")])
-@pytest.mark.parametrize(("show", "prefix"), [(False, "application/papermill.record/"), (True, "")])
-def test_glue_keeps_a_plain_value_under_its_name(monkeypatch, value, text, show, prefix):
+def test_glue_keeps_a_plain_value_under_its_name(monkeypatch, value, text):
     shown = []
     monkeypatch.setattr(charts, "display", lambda data, raw, metadata: shown.append((data, metadata)))
     monkeypatch.setattr(charts, "format_display_data", lambda value: ({"text/plain": repr(value)}, {}))
-    charts.glue("peak", value, show=show)
-    assert shown == [({f"{prefix}text/plain": text}, {"scrapbook": {"name": "peak", "mime_prefix": prefix}})]
+    charts.glue("peak", value)
+    hidden = "application/papermill.record/"
+    assert shown == [({f"{hidden}text/plain": text}, {"scrapbook": {"name": "peak", "mime_prefix": hidden}})]
 
 
 def test_glue_all_glues_each_under_its_own_name(monkeypatch):

@@ -22,6 +22,7 @@ from IPython.display import display
 PALETTE = ["#4477AA", "#EE6677", "#228833", "#AA3377", "#CCBB44", "#66CCEE"]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MARKUP = 'class="tv-chart"'  # how a page that holds a chart is recognized
+HIDDEN = "application/papermill.record/"  # before the kinds of an output that is kept and not shown
 
 _times_drawn: Counter[str] = Counter()
 
@@ -121,14 +122,13 @@ def use_book_charts() -> None:
     _times_drawn.clear()
 
 
-def glue(name: str, value: object, show: bool = False) -> None:
-    """Keep `value` under `name` in the executed notebook, for MyST's glue role; `show` also displays it here."""
+def glue(name: str, value: object) -> None:
+    """Keep `value` under `name` in the executed notebook, for MyST's glue role, and show nothing here."""
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()  # numpy 2 prints np.float64(0.5), which a format such as :.2f cannot read
     data, metadata = format_display_data(value)
-    prefix = "" if show else "application/papermill.record/"
-    metadata["scrapbook"] = {"name": name, "mime_prefix": prefix}
-    display({prefix + mime: content for mime, content in data.items()}, raw=True, metadata=metadata)
+    metadata["scrapbook"] = {"name": name, "mime_prefix": HIDDEN}
+    display({HIDDEN + mime: content for mime, content in data.items()}, raw=True, metadata=metadata)
 
 
 def glue_all(**values: object) -> None:

@@ -9,7 +9,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
 
-from task_vectors.pages.charts import MARKUP, vega_bundle
+from task_vectors.pages.charts import HIDDEN, MARKUP, vega_bundle
 
 # nbconvert's own page loads require.js, MathJax 2, Mermaid and a widget manager from elsewhere: no such block here.
 TEMPLATE = """
@@ -27,7 +27,6 @@ main { max-width: 52rem; margin: 0 auto; padding: 1rem }
 </style>
 {%- endblock -%}
 """
-HIDDEN = "application/papermill.record/"
 MATHJAX_SETTINGS = 'window.MathJax = {tex: {inlineMath: [["$", "$"]], tags: "ams"}, options: {enableMenu: false}};'
 
 DIRECTIVE = re.compile(
@@ -108,7 +107,7 @@ def _glued_values(notebook: nbformat.NotebookNode) -> dict[str, object]:
     outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
     for output in outputs:
         record = output.get("metadata", {}).get("scrapbook")
-        text = output.data.get(record["mime_prefix"] + "text/plain") if record else None
+        text = output.data.get(HIDDEN + "text/plain") if record else None
         if text is not None:
             try:
                 values[record["name"]] = ast.literal_eval(text)
