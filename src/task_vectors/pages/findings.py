@@ -1,8 +1,8 @@
 """What a page finds: each claim with its estimate, under one rule for the whole book.
 
 *holds*: the interval lies on the published side ("smaller" where the mean is below half of the published effect).
-*against*: it lies on the other side. *no effect*: it lies inside a margin that was stated before looking, in the
-finding's own units; a margin is what counts as none, so this comes first. *undecided*: anything else, and whatever has
+*against*: it lies on the other side. *no effect*: it lies inside a stated margin, in the finding's own
+units; a margin is what counts as none, so this comes first. *undecided*: anything else, and whatever has
 no interval, is at a ceiling or a floor, or below a gate, with that reason.
 
 The page says nothing of the verdicts that its prose was written for: `scoreboard` compares with those.
