@@ -13,7 +13,7 @@ from scipy import stats
 
 from task_vectors.measures.statistics import Estimate, mean_over_units
 from task_vectors.pages import scoreboard
-from task_vectors.pages.findings import STATES, Findings, above, below, p_value, verdict, within
+from task_vectors.pages.findings import VERDICTS, Findings, above, below, p_value, verdict, within
 from task_vectors.pages.scoreboard import accept, accepted, executed_findings, holm, in_numbers, moved_findings
 
 NAN = float("nan")
@@ -72,7 +72,7 @@ def test_a_mirrored_finding_has_the_same_verdict(a, b, c, null):
         up = verdict(Estimate(mean, low, high), above(null, margin))[0]
         down = verdict(Estimate(-mean, -high, -low), below(-null, margin))[0]
         assert up == down
-        assert up in STATES
+        assert up in VERDICTS
 
 
 @given(st.lists(st.floats(-5, 5), min_size=3, max_size=12).filter(lambda values: np.ptp(values) > 1e-3))

@@ -20,7 +20,7 @@ from task_vectors.measures.statistics import Estimate
 from task_vectors.pages.charts import glue
 from task_vectors.pages.parameters import find_notebook, is_default, read_parameters
 
-STATES = ("holds", "against", "no effect", "undecided")
+VERDICTS = ("holds", "against", "no effect", "undecided")
 LEVEL = 0.95
 COLUMNS = ["chapter", "key", "claim", "mean", "low", "high", "p", "published", "source", "rule", "verdict", "reason"]
 ROWS = "findings"  # the name under which an executed notebook keeps its rows
@@ -62,7 +62,7 @@ def within(margin: float, null: float = 0.0) -> Rule:
 
 
 def verdict(found: Estimate, rule: Rule, published: float | None = None, undecided: str = "") -> tuple[str, str]:
-    """One of STATES, and the reason where there is one to give.
+    """One of VERDICTS, and the reason where there is one to give.
 
     published: the published effect, in the units of `found`. undecided: why nothing can be asked here (a ceiling, a
     floor, a gate that was not passed), if so.
@@ -144,13 +144,13 @@ class Findings:
         """
         if key in {row["key"] for row in self.rows}:
             raise ValueError(f"{self.chapter} has two findings with the key {key!r}")
-        state, reason = verdict(found, rule, published, undecided)
+        word, reason = verdict(found, rule, published, undecided)
         row = {"chapter": self.chapter, "key": key, "claim": claim}
         row |= {"mean": found.mean, "low": found.low, "high": found.high, "p": p_value(found, rule)}
         row |= {"published": printed or ("" if published is None else format(published, form)), "source": source}
-        self.rows.append(row | {"rule": str(rule), "verdict": state, "reason": reason})
+        self.rows.append(row | {"rule": str(rule), "verdict": word, "reason": reason})
         self.shown[key] = format(found, form)
-        return state
+        return word
 
     def table(self) -> pd.DataFrame:
         """ "Paper against ours", the verdict beside each claim.
