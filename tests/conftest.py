@@ -17,6 +17,7 @@ from chromium import running_browser
 from playwright.sync_api import Browser
 from tiny_models import CONFIGS, tiny_model
 
+from task_vectors.lm import pinned_weights
 from task_vectors.lm.models import LanguageModel, ModelError, load_model
 
 torch.set_num_threads(1)
@@ -57,6 +58,15 @@ def folder(tmp_path) -> Path:
     lm.model.save_pretrained(tmp_path / "tiny")
     lm.tokenizer.save_pretrained(tmp_path / "tiny")
     return tmp_path / "tiny"
+
+
+@pytest.fixture
+def tiny_facts(folder, tmp_path, monkeypatch) -> dict[str, str]:
+    """What a record is asked of that Llama: model, weights, dtype. Records go to a folder of their own."""
+    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
+    pinned_weights.loaded_model.cache_clear()
+    pinned_weights._folder_digest.cache_clear()
+    return {"model": str(folder), "weights": pinned_weights.weights_id(load_model(str(folder))), "dtype": "float32"}
 
 
 @pytest.fixture(scope="session")

@@ -21,13 +21,8 @@ SIZES = {"n_demos": 4, "seeds": [0, 3], "n_prompts": 8, "n_selection": 4, "templ
 
 
 @pytest.fixture
-def parameters(folder, tmp_path, monkeypatch):
-    """Those of a record of a tiny model, whose records go to a folder of their own."""
-    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
-    pinned_weights.loaded_model.cache_clear()
-    pinned_weights._folder_digest.cache_clear()
-    model = {"model": str(folder), "weights": weights_id(load_model(str(folder))), "dtype": "float32"}
-    return model | {"task": "present_to_gerund", "form": "X ↔ Y", **SIZES}
+def parameters(tiny_facts):
+    return tiny_facts | {"task": "present_to_gerund", "form": "X ↔ Y", **SIZES}
 
 
 def alter(record: Record, column: str, row: int, value: object) -> Record:

@@ -15,10 +15,7 @@ from task_vectors.experiments.demonstration_weights import (
     replacement_shifts,
     token_columns,
 )
-from task_vectors.lm import pinned_weights
 from task_vectors.lm.interventions import capture
-from task_vectors.lm.models import load_model
-from task_vectors.lm.pinned_weights import weights_id
 from task_vectors.prompts.few_shot import few_shot_prompts, render, split
 from task_vectors.records.store import recorded
 from task_vectors.tasks.catalog import get_task
@@ -107,13 +104,10 @@ def test_a_planted_combination_is_found_and_controls_explain_nothing(tiny_llama,
     np.testing.assert_allclose(found, planted, atol=1e-6)
 
 
-def test_a_record_agrees_with_its_verification(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
+def test_a_record_agrees_with_its_verification(tiny_facts, monkeypatch):
     monkeypatch.setattr(demonstration_weights, "SELECTION_PROMPTS", 4)
-    pinned_weights.loaded_model.cache_clear()
-    model = {"model": str(folder), "weights": weights_id(load_model(str(folder))), "dtype": "float32"}
     sizes = {"n_demos": 3, "n_prompts": 3, "n_fits": 8, "seed": 0, "template": TEMPLATES[0]}
-    record = recorded(WEIGHTS, task=TASK.name, **model, **sizes)
+    record = recorded(WEIGHTS, task=TASK.name, **tiny_facts, **sizes)
     assert all(item.agrees for item in WEIGHTS.verify(record))
     assert record.table("shifts")["prompt"].nunique() == 3
     monkeypatch.setattr(

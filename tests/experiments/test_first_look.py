@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from task_vectors.experiments.first_look import BEST, FIRST_LOOK, verify
-from task_vectors.lm import pinned_weights
 from task_vectors.lm.interventions import capture, continue_greedily, unembed
 from task_vectors.lm.models import load_model
-from task_vectors.lm.pinned_weights import weights_id
 from task_vectors.lm.task_vector import evaluate
 from task_vectors.prompts.few_shot import few_shot_prompts
 from task_vectors.records.store import Record, recorded
@@ -19,12 +17,8 @@ SIZES = {"n_demos": 3, "n_prompts": 8, "n_selection": 4, "seed": 2, "template": 
 
 
 @pytest.fixture
-def record(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
-    pinned_weights.loaded_model.cache_clear()
-    pinned_weights._folder_digest.cache_clear()
-    model = {"model": str(folder), "weights": weights_id(load_model(str(folder))), "dtype": "float32"}
-    return recorded(FIRST_LOOK, **model, task="present_to_gerund", shots=[0, 2], **SIZES)
+def record(tiny_facts):
+    return recorded(FIRST_LOOK, **tiny_facts, task="present_to_gerund", shots=[0, 2], **SIZES)
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ import pytest
 
 from task_vectors.experiments.bijections import in_form
 from task_vectors.experiments.mate_in_prompt import EVERY, MATE_IN_PROMPT, _prompts, verify
-from task_vectors.lm import pinned_weights
 from task_vectors.lm.interventions import continue_greedily
 from task_vectors.lm.models import load_model
-from task_vectors.lm.pinned_weights import weights_id
 from task_vectors.prompts.few_shot import few_shot_prompts
 from task_vectors.records.store import Record, recorded
 
@@ -15,12 +13,8 @@ SIZES = {"n_demos": 4, "n_prompts": 12, "seed": 1, "template": "Example:{x} → 
 
 
 @pytest.fixture
-def record(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
-    pinned_weights.loaded_model.cache_clear()
-    pinned_weights._folder_digest.cache_clear()
-    model = {"model": str(folder), "weights": weights_id(load_model(str(folder))), "dtype": "float32"}
-    return recorded(MATE_IN_PROMPT, **model, task="present_to_gerund", **SIZES)
+def record(tiny_facts):
+    return recorded(MATE_IN_PROMPT, **tiny_facts, task="present_to_gerund", **SIZES)
 
 
 def test_one_line_of_a_prompt_is_exchanged_for_the_mate():

@@ -6,9 +6,6 @@ import pytest
 
 from task_vectors.experiments import bijections as experiment
 from task_vectors.experiments.bijections import BOTH_WAYS, FORMS
-from task_vectors.lm import pinned_weights
-from task_vectors.lm.models import load_model
-from task_vectors.lm.pinned_weights import weights_id
 from task_vectors.lm.task_vector import begins_with_word
 from task_vectors.pages.from_records import bijection_tables as tables
 from task_vectors.pages.from_records.bijections import (
@@ -141,12 +138,8 @@ def test_common_letters_count_from_the_first_on():
     assert common_letters("", "abc") == 0
 
 
-def test_answers_are_read_with_what_the_record_was_asked(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
-    pinned_weights.loaded_model.cache_clear()
-    pinned_weights._folder_digest.cache_clear()
-    facts = {"model": str(folder), "weights": weights_id(load_model(str(folder))), "dtype": "float32"}
-    facts |= {"n_demos": 2, "seeds": [0, 5], "n_prompts": 4, "n_selection": 4, "template": "{x} → {y}"}
+def test_answers_are_read_with_what_the_record_was_asked(tiny_facts):
+    facts = tiny_facts | {"n_demos": 2, "seeds": [0, 5], "n_prompts": 4, "n_selection": 4, "template": "{x} → {y}"}
     asked = [("present_to_gerund", "Y → X"), ("present_to_gerund", "X ↔ Y"), ("copy", "X → Y")]
     records = [recorded(BOTH_WAYS, task=task, form=form, **facts) for task, form in asked]
     answers = read_answers(records)
