@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import vl_convert
 
-from task_vectors.pages.figures import curves, points
+from task_vectors.pages.figures import curves, heat, points
 
 TABLE = pd.DataFrame(
     [
@@ -59,3 +59,11 @@ def test_a_level_is_named_on_its_line_in_every_panel():
     assert vl_convert.vegalite_to_svg(chart.to_dict()).count(">chance</text>") == 2
     chart = points(TABLE, "layer", "td", "model", levels={"half": 0.5}, width=100, height=50, **TITLES)
     assert vl_convert.vegalite_to_svg(chart.to_dict()).count(">half</text>") == 1
+
+
+def test_a_cell_is_written_in_the_ink_that_its_shade_needs():
+    cells = pd.DataFrame([{"x": x, "y": "a", "share": share} for x, share in enumerate((0.1, 0.4, 0.9))])
+    chart = heat(cells, "x", "y", "share", value_title="Share", description="Cells.", numbers=True, domain=(0, 1))
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    found = {number: ink for ink, number in re.findall(r'fill="(black|white)"[^>]*>(0\.\d\d)</text>', svg)}
+    assert found == {"0.10": "white", "0.40": "white", "0.90": "black"}  # the scheme is dark at its low end

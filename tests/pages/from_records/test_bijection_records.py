@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 
 from task_vectors.experiments import bijections as experiment
 from task_vectors.experiments.bijections import BOTH_WAYS, FORMS
 from task_vectors.lm.task_vector import begins_with_word
+from task_vectors.measures.statistics import mean_over_units
+from task_vectors.pages import bijection_figures as figures
 from task_vectors.pages.from_records import bijection_tables as tables
 from task_vectors.pages.from_records.bijections import (
     KIND_OF,
@@ -229,3 +232,44 @@ def test_a_change_is_that_of_each_task(answers):
     table = tables.change_table({4: answers, 8: longer}, "Llama-7B")
     assert table.loc[("task vector", "bijection"), "n\u00a0=\u00a08"] == "1.00"
     assert table.loc[("task vector", "bijection")].iloc[-1] == "0.42 → 0.43"
+
+
+@pytest.mark.parametrize("rule", ["right", "word"])
+def test_effects_stand_in_the_table_by_either_rule(answers, rule):
+    table = tables.effect_table(answers)
+    expected = effects(answers, rule)["beyond"]
+    row = table.loc["Its excess on bijections is larger than on unions"]
+    assert row[f"By {tables.RULES[rule]}"] == str(mean_over_units(expected))
+    assert row["Tasks"] == 3
+
+
+def test_mixing_costs_what_the_accuracies_fall_by(answers):
+    table = tables.mixing(answers)
+    lost = {
+        method: [mean(answers, base, "one way", method) - mean(answers, base, "union", method) for base in TASKS]
+        for method in METHODS
+    }
+    assert table.loc["union", "Drop of ICL"] == str(mean_over_units(lost["icl"]))
+    assert table.loc["union", "Excess"] == str(mean_over_units(np.subtract(lost["vector"], lost["icl"])))
+
+
+def test_exceptions_stand_beside_what_was_published(answers):
+    copied = answers.assign(base="copy", kind="exception", icl_right=True)
+    row = tables.exceptions(pd.concat([answers, copied])).loc["copy"]
+    assert row["ICL"].startswith("1.00")
+    assert row["Task vector"] == str(accuracy(copied, "vector"))
+    assert row["Published vector"] == "0.98"
+
+
+def test_every_kind_of_line_and_every_task_is_drawn(answers):
+    def marks(chart, kind):
+        return vl_convert.vegalite_to_svg(chart.to_dict()).count(f'aria-roledescription="{kind}"')
+
+    shares = tables.written_shares(answers)
+    assert marks(figures.lines_written(shares, "Shares."), "bar") == len(shares) == 2 * 3 * len(WRITTEN)
+    models = {"ours": accuracies(answers)}
+    panels = [f"ours: {method}" for method in METHODS.values()]
+    slopes = figures.slopes(tables.slopes(answers, models), panels, "Slopes.")
+    assert marks(slopes, "line mark") == len(panels) * (len(TASKS) + 1)  # and their mean
+    lengths = figures.lengths(tables.lengths({4: answers, 8: answers}), "Lengths.")
+    assert marks(lengths, "line mark") == len(KINDS) * len(METHODS) * (len(TASKS) + 1)
