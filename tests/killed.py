@@ -1,4 +1,4 @@
-"""A training process that is killed at a random moment."""
+"""Trainings that are killed at a random moment, or stopped while a file is put in place."""
 
 import os
 import random
@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
-CHECKPOINT = "checkpoint.safetensors"  # of every kind of training
+import pytest
+
+from task_vectors import checkpoints
 
 
 def start(code: str, folder: Path) -> subprocess.Popen:
@@ -23,7 +27,7 @@ def kill_at_a_random_moment(code: str, folder: Path) -> None:
 
     Two, since the first may be that of step 0.
     """
-    file, seen = folder / CHECKPOINT, {0}
+    file, seen = folder / checkpoints.CHECKPOINT, {0}
     if file.exists():
         seen = {file.stat().st_mtime_ns}
     process = start(code, folder)
@@ -39,3 +43,19 @@ def kill_at_a_random_moment(code: str, folder: Path) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+
+
+@contextmanager
+def stopped_at_file(moment: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What runs inside is interrupted when it would put the file of this number, from 0, in place."""
+    put, calls = os.replace, count()
+
+    def interrupted(*args):
+        if next(calls) == moment:
+            raise KeyboardInterrupt
+        put(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield

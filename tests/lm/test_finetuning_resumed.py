@@ -1,13 +1,11 @@
 """A training that is stopped, killed or finished goes on, and its adapter comes back, to the bit."""
 
-import os
 from dataclasses import replace
-from itertools import count
 
 import peft
 import pytest
 import torch
-from killed import kill_at_a_random_moment, start
+from killed import kill_at_a_random_moment, start, stopped_at_file
 from safetensors.torch import load_file
 from tiny_models import tiny_model
 from tunings import EVERY, FAMILY, TUNING, assert_same_run, logits, same, scrambled
@@ -48,17 +46,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(stops, tiny_llama,
 def test_a_run_that_ends_while_a_file_is_put_in_place_goes_on(moment, tiny_llama, tmp_path, monkeypatch):
     """Checkpoints after 4, 8 and 12 steps, the last two beside the one before, and the adapter."""
     train(tiny_llama, FAMILY, TUNING, tmp_path / "whole", EVERY)
-    put, calls = os.replace, count()
-
-    def interrupted(*args):
-        if next(calls) == moment:
-            raise KeyboardInterrupt
-        put(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.os, "replace", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY)
+    with stopped_at_file(moment, monkeypatch):
+        train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY)
     assert not (tmp_path / "parts" / finetuning.ADAPTER).exists()
     train(tiny_llama, FAMILY, TUNING, tmp_path / "parts", EVERY)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")

@@ -1,15 +1,13 @@
 import math
-import os
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
 import pytest
 import torch
-from killed import kill_at_a_random_moment
+from killed import kill_at_a_random_moment, stopped_at_file
 from safetensors.torch import load_file
 
-from task_vectors import checkpoints
 from task_vectors.checkpoints import TrainingDiverged
 from task_vectors.regression import training
 from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
@@ -165,17 +163,8 @@ def test_the_time_of_all_attempts_is_added_up_and_none_between_them(tmp_path, mo
 def test_a_run_that_ends_while_a_file_is_put_in_place_goes_on(moment, tmp_path, monkeypatch):
     """Two files at each of the steps 0, 4, 8 and 12, and the checkpoint before from 4 on."""
     whole, _ = train(MIXTURE, RECIPE, SEED, tmp_path / "whole", every=EVERY)
-    put, calls = os.replace, count()
-
-    def interrupted(*args):
-        if next(calls) == moment:
-            raise KeyboardInterrupt
-        put(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.os, "replace", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(MIXTURE, RECIPE, SEED, tmp_path / "parts", every=EVERY)
+    with stopped_at_file(moment, monkeypatch):
+        train(MIXTURE, RECIPE, SEED, tmp_path / "parts", every=EVERY)
     assert torch.equal(train(MIXTURE, RECIPE, SEED, tmp_path / "parts", every=EVERY)[0], whole)
     assert snapshot_steps(tmp_path / "parts") == [0, 4, 8, 12]
     assert_same_run(tmp_path / "parts", tmp_path / "whole", RECIPE.steps)
