@@ -43,5 +43,6 @@ def _rows(path: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, changed: int) -> dict[tuple[str, str], dict[str, str]]:
+    """changed: when the file was written last, so that it is read again when it has been."""
     with path.open(encoding="utf-8", newline="") as file:
         return {(row["experiment"], row["key"]): row for row in csv.DictReader(file)}

@@ -160,6 +160,7 @@ def worth_table(records: Mapping[tuple[int, int], Record]) -> pd.DataFrame:
 
 
 def problem_name(inputs: str, task: str) -> str:
+    """How a page calls a problem of linear_attention.reduction: where its inputs lie, and its task."""
     return f"{'x on a line' if inputs == 'line' else 'x anywhere'}, {task}"
 
 

@@ -15,6 +15,7 @@ Setting = tuple[float, bool]  # share of tokens kept, causal
 
 
 def setting_name(keep: float, causal: bool) -> str:
+    """How a page calls the share of tokens kept, and who sees whom."""
     return f"p = {keep:g}, {'causal' if causal else 'all see all'}"
 
 
