@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from task_vectors.measures.statistics import Estimate
 from task_vectors.pages.findings import COLUMNS, ROWS
 from task_vectors.paths import project_root
 
@@ -86,8 +87,7 @@ def in_numbers(table: pd.DataFrame) -> list[str]:
             continue
         width = high - low if np.isfinite(high - low) and high > low else abs(mean)
         digits = max(0, 1 - int(np.floor(np.log10(width)))) if width > 0 else 2
-        one = f"{mean:,.{digits}f}"
-        texts.append(f"{one}\u00a0[{low:,.{digits}f},\u00a0{high:,.{digits}f}]" if np.isfinite(high - low) else one)
+        texts.append(format(Estimate(mean, low, high), f",.{digits}f"))
     return texts
 
 
