@@ -8,14 +8,13 @@ import inspect
 import pytest
 
 from task_vectors.experiments.registry import EXPERIMENTS, get_experiment
+from task_vectors.paths import project_root
 from task_vectors.records.kept import missing
 from task_vectors.records.store import LIMIT, all_records, record_key
 
 
 @pytest.fixture(scope="module")
 def committed():
-    from task_vectors.paths import project_root
-
     return project_root() / "data" / "recorded"
 
 

@@ -15,7 +15,8 @@ def slopes(table: pd.DataFrame, panels: list[str], description: str) -> alt.TopL
         color=categories(table, "group", columns=4),
         tooltip=["task", "kind", *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("accuracy", "low", "high"))],
     )
-    layers = alt.layer(thin.add_params(pick), thick.mark_line(strokeWidth=4, color="currentColor"), data=table)
+    thick = thick.encode(color=alt.value("currentColor"))
+    layers = alt.layer(thin.add_params(pick), thick, data=table)
     panel = alt.Facet("panel:N", sort=panels, title=None)
     return layers.properties(width=230, height=210).facet(panel, columns=2).properties(description=description)
 
@@ -57,7 +58,7 @@ def lines_written(table: pd.DataFrame, description: str) -> alt.TopLevelMixin:
             y=alt.Y("kind:N", sort=list(KINDS), title=None),
             color=categories(table, "written", order=WRITTEN, colors=colors, columns=2),
             order="order:Q",
-            opacity=alt.condition(pick, alt.value(1), alt.value(0.15)),
+            opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
             row=alt.Row("method:N", title=None, sort=list(METHODS.values())),
             tooltip=["method", "kind", "written", alt.Tooltip("share:Q", format=".1%")],
         )
