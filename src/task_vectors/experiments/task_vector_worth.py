@@ -29,12 +29,14 @@ def run(*, trained: dict, one_shot: dict, n_prompts: int) -> dict[str, object]:
 
 
 def verify(record: Record) -> list[Comparison]:
-    """All three scores of the first problem."""
+    """All scores of the first problem. The risk too: one demonstration's answer has the same direction whatever the
+    weights, but for its sign."""
     table = record.table("scores").query("inputs == @INPUTS[0] and task == @TASKS[0]").set_index("method")
     again = _scores(**record.parameters, inputs=INPUTS[0], task=TASKS[0])
     return [
-        Comparison(f"direction error, {method}", table.angle[method], score.angle.item(), 1e-3)
+        Comparison(f"{name}, {method}", table.loc[method, column], getattr(score, column).item(), 1e-3)
         for method, score in again.items()
+        for column, name in (("angle", "direction error"), ("risk", "risk at the best scale"))
     ]
 
 
