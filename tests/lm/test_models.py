@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import hypothesis
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import strategies as st
 from tiny_models import CONFIGS, SHAPE, byte_tokenizer, tiny_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from task_vectors.lm.models import load_model
+from task_vectors.lm.models import ModelError, load_model
 
 
 def edit_config(folder: Path, change: dict) -> None:
@@ -151,6 +153,99 @@ def test_a_models_own_code_is_neither_run_nor_offered(folder, refusal, monkeypat
     refusal(str(folder), device="cpu")
 
 
-def test_weights_of_another_shape(folder, refusal):
-    edit_config(folder, {"intermediate_size": 64})
-    assert repr(str(folder)) in refusal(str(folder))
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", b""),
+        ("config.json", b"[]"),
+        ("config.json", b"null"),
+        ("config.json", b"{"),
+        ("config.json", bytes(range(256))),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b"[]"),
+        ("tokenizer.json", b'{"version": 1}'),
+        ("tokenizer.json", bytes(range(256))),
+        ("tokenizer_config.json", b"[]"),
+    ],
+)
+def test_a_file_that_holds_something_else(folder, refusal, file, content):
+    (folder / file).write_bytes(content)
+    assert repr(str(folder)) in refusal(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_attention_heads": 7},
+        {"num_attention_heads": 0, "num_key_value_heads": 0},
+        {"num_hidden_layers": "three"},
+        {"hidden_size": -32},
+        {"vocab_size": 100},
+        {"intermediate_size": 64},
+        {"hidden_act": "none"},
+        {"model_type": ["llama"]},
+        {"model_type": 10_000 * "llama"},
+        {"dtype": "three"},
+        {"dtype": []},
+    ],
+    ids=lambda change: repr(change)[:40],
+)
+def test_a_configuration_that_does_not_fit(folder, refusal, change):
+    edit_config(folder, change)
+    message = refusal(str(folder), device="cpu")
+    assert str(folder) in message
+    assert len(message) < 1000
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-100, 100),
+    st.floats(),
+    st.text(max_size=10),
+    st.lists(st.integers(-2, 100), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers(-2, 100), max_size=2),
+)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+@hypothesis.settings(max_examples=25, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(data=st.data())
+def test_whatever_a_folder_says_it_loads_or_is_refused_in_one_line(folder, file, data):
+    path = folder / file
+    whole = path.read_text(encoding="utf-8")
+    content = json.loads(whole)
+    name = data.draw(st.sampled_from(sorted(content)))
+    path.write_text(json.dumps(content | {name: data.draw(ODD)}), encoding="utf-8")
+    message = "it loads"
+    try:
+        load_model(str(folder), device="cpu")
+    except ModelError as error:
+        message = str(error)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert len(message.splitlines()) == 1
+    assert len(message) < 1000
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model(tmp_path, refusal):
+    """Its ids would be looked up beyond the end of the embeddings."""
+    config = LlamaConfig(vocab_size=200, **SHAPE)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    assert "has embeddings for 200 tokens, and its tokenizer has 58 more" in refusal(str(tmp_path), device="cpu")
+
+
+def test_an_added_token_may_lie_beyond_the_embeddings(folder):
+    """As Gemma 3's token of an image does."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(folder)
+    assert len(load_model(str(folder), device="cpu").tokenizer) == 259
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "", "a\nb", "a\0b", "/" + "a/" * 3000])
+def test_a_name_that_is_none(name, refusal):
+    message = refusal(name, device="cpu")
+    assert len(message) < 1000
+    assert repr(name[:5]).strip("'") in message

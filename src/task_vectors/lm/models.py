@@ -1,11 +1,11 @@
 """Load a causal language model: one of two that come with pip, a Hugging Face hub id, or a local folder."""
 
+import os
 import re
+import reprlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -37,6 +37,7 @@ LAYER_PATHS = {
 # Buffers that older versions of transformers saved beside the weights, and compute themselves by now.
 HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)$")
 RECURRENT = ("mamba", "mamba2")  # their state is no cache of tokens, which could be repeated or cut
+SHOWN = 300  # characters of a name or a text of transformers in an error
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -92,7 +93,7 @@ def load_model(
         revision: branch, tag or commit of a hub id.
 
     Raises:
-        ModelError: one line that says what is wrong (checksum, missing file, unknown architecture, gated or
+        ModelError: one line that says what is wrong (checksum, missing or damaged file, unknown architecture, gated or
             unreachable hub id, device, dtype) and what to do.
     """
     if dtype not in DTYPES:
@@ -118,9 +119,9 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except ModelError:
+    except (ModelError, MemoryError):
         raise
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # a damaged folder makes its readers fail in any way
         raise ModelError(_explain(name, revision, error)) from error
     if report["missing_keys"]:  # transformers fills them with random numbers, and only logs it
         raise ModelError(
@@ -132,6 +133,13 @@ def load_model(
             f"{name} has {len(unread)} weights that its config.json has no place for, among them {min(unread)}: "
             "weights and config.json belong to different models, fetch or save them again"
         )
+    rows = model.get_input_embeddings().weight.shape[0]
+    # Tokens that were added, as those of images are, may have no row: no prompt's text becomes one of them.
+    if beyond := set(range(rows, len(tokenizer))) - tokenizer.added_tokens_decoder.keys():
+        raise ModelError(
+            f"{name} has embeddings for {rows} tokens, and its tokenizer has {len(beyond)} more: "
+            "weights and tokenizer belong to different models, fetch or save them again"
+        )
     return LanguageModel(name, model.eval(), tokenizer)
 
 
@@ -139,7 +147,7 @@ def layer_path(model_type: str, name: str) -> str:
     """Module path of the decoder layers of an architecture; ModelError where it is not in LAYER_PATHS."""
     if model_type not in LAYER_PATHS:
         raise ModelError(
-            f"{name} has the architecture {model_type!r}, whose decoder layers are not known here: "
+            f"{name} has the architecture {reprlib.repr(model_type)}, whose decoder layers are not known here: "
             f"add it to LAYER_PATHS in task_vectors/lm/models.py, or use one of {', '.join(sorted(LAYER_PATHS))}"
         )
     return LAYER_PATHS[model_type]
@@ -153,7 +161,7 @@ def _usable(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"device {device!r} cannot be used here ({_first_line(error)}): use device='auto' or 'cpu'"
+            f"device {device!r} cannot be used here ({_told(error)}): use device='auto' or 'cpu'"
         ) from error
     return device
 
@@ -164,11 +172,11 @@ def _explain(name: str, revision: str | None, error: Exception) -> str:
     while cause is not None:
         causes.append(type(cause).__name__)
         cause = cause.__cause__ or cause.__context__
-    where = f"{name!r}" + (f" at revision {revision!r}" if revision else "")
-    if Path(name).is_dir():
+    where = _one_line(repr(name)) + (f" at revision {revision!r}" if revision else "")
+    if os.path.isdir(name):  # which, unlike Path, takes a name of any length
         return (
             f"the folder {where} does not hold a model that loads (config.json, tokenizer and weights in safetensors "
-            f"form): {_first_line(error)}"
+            f"form): {_told(error)}"
         )
     if "GatedRepoError" in causes:
         return f"{where} is gated: accept its terms on its hub page, then run `hf auth login`"
@@ -184,8 +192,13 @@ def _explain(name: str, revision: str | None, error: Exception) -> str:
             f"the hub cannot be reached for {where} and it is not in the local cache: "
             f"connect, or use one of {', '.join(BUNDLED)}"
         )
-    return f"{where} cannot be loaded: {_first_line(error)}"
+    return f"{where} cannot be loaded: {_told(error)}"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
+def _told(error: Exception) -> str:
+    return _one_line(f"{type(error).__name__}: {error}")
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
