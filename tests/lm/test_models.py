@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tiny_models import CONFIGS, SHAPE, byte_tokenizer, tiny_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from task_vectors.lm import bundled, models
 from task_vectors.lm.models import ModelError, load_model
 
 
@@ -249,3 +251,15 @@ def test_a_name_that_is_none(name, refusal):
     message = refusal(name, device="cpu")
     assert len(message) < 1000
     assert repr(name[:5]).strip("'") in message
+
+
+def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(folder, refusal, monkeypatch):
+    need = sum(weight.nbytes for weight in load_model(str(folder), device="cpu").model.parameters())
+    for dtype, free in (("float32", need - 1), ("bfloat16", need // 2 - 1)):
+        monkeypatch.setattr(bundled.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        with monkeypatch.context() as patched:
+            load = "from_pretrained"
+            patched.setattr(models.AutoModelForCausalLM, load, lambda *_a, **_k: pytest.fail("it was loaded"))
+            assert f"in {dtype} needs 0.0 GB of main memory and 0.0 GB are free" in refusal(str(folder), dtype=dtype)
+    monkeypatch.setattr(bundled.psutil, "virtual_memory", lambda: SimpleNamespace(available=need))
+    assert load_model(str(folder), device="cpu").n_layers == 3

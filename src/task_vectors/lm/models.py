@@ -1,4 +1,4 @@
-"""Load a causal language model: one of two that come with pip, a Hugging Face hub id, or a local folder."""
+"""Load a causal language model: one of those that come with pip, a Hugging Face hub id, or a local folder."""
 
 import os
 import re
@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from task_vectors.lm.bundled import BUNDLED, ModelError, converted
+from task_vectors.lm.bundled import BUNDLED, ModelError, check_memory, converted
 
 # Where each architecture keeps its decoder layers (the modules whose output is the residual stream).
 LAYER_PATHS = {
@@ -86,7 +93,8 @@ def load_model(
     """Load a model for inference.
 
     Args:
-        name: "gemma-3-270m" or "smollm2-135m" (these come with pip and need no network), a hub id, or a local folder.
+        name: one that comes with pip and needs no network ("gemma-3-270m" and "smollm2-135m"; "qwen2.5-coder-0.5b"
+            and "qwen2.5-coder-1.5b" after `make models`), a hub id, or a local folder.
         device: "auto" (Hugging Face's device_map="auto" where there is a GPU: all GPUs, then main memory; else the
             CPU) or any torch device.
         dtype: "float32", "bfloat16" or "float16".
@@ -94,7 +102,7 @@ def load_model(
 
     Raises:
         ModelError: one line that says what is wrong (checksum, missing or damaged file, unknown architecture, gated or
-            unreachable hub id, device, dtype) and what to do.
+            unreachable hub id, device, dtype, too little memory) and what to do.
     """
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}")
@@ -110,6 +118,8 @@ def load_model(
         plain = {"revision": revision, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(source, **plain)
         layer_path(config.model_type, name)
+        if torch.device(device if device != "auto" else "cuda").type == "cpu":
+            check_memory(f"{name} in {dtype}", weight_bytes(config, dtype))
         tokenizer = AutoTokenizer.from_pretrained(source, **plain)
         model, report = AutoModelForCausalLM.from_pretrained(
             source,
@@ -151,6 +161,13 @@ def layer_path(model_type: str, name: str) -> str:
             f"add it to LAYER_PATHS in task_vectors/lm/models.py, or use one of {', '.join(sorted(LAYER_PATHS))}"
         )
     return LAYER_PATHS[model_type]
+
+
+def weight_bytes(config: PretrainedConfig, dtype: str) -> int:
+    """Memory that the weights of this configuration take; none of them is loaded."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], trust_remote_code=False)
+    return sum(weight.nbytes for weight in model.parameters())
 
 
 def _usable(device: str) -> str:
