@@ -7,14 +7,26 @@ import pytest
 import torch
 
 from task_vectors.experiments import bijections
-from task_vectors.experiments.bijections import BOTH_WAYS, FORMS, PARTNERS, in_form, read_evaluation, verify
+from task_vectors.experiments.bijections import (
+    BOTH_WAYS,
+    CYCLE_FORMS,
+    FORMS,
+    HALF_FORMS,
+    PARTNERS,
+    THIRDS,
+    in_form,
+    read_evaluation,
+    rests_on,
+    verify,
+)
 from task_vectors.lm import pinned_weights
 from task_vectors.lm.bundled import BUNDLED
 from task_vectors.lm.models import LanguageModel, load_model
 from task_vectors.lm.pinned_weights import weights_id
 from task_vectors.lm.task_vector import evaluate
+from task_vectors.prompts.few_shot import max_demos, split
 from task_vectors.records.store import Record, recorded
-from task_vectors.tasks.catalog import get_task
+from task_vectors.tasks.catalog import FAMILIES, get_task
 from task_vectors.tasks.task import Task
 
 SIZES = {"n_demos": 4, "seeds": [0, 3], "n_prompts": 8, "n_selection": 4, "template": "Example:{x} → {y}"}
@@ -34,7 +46,7 @@ def alter(record: Record, column: str, row: int, value: object) -> Record:
     return record
 
 
-@pytest.mark.parametrize("form", ["X ↔ Y", "union"])
+@pytest.mark.parametrize("form", ["X ↔ Y", "union", "X → Y + Y → X", "X → Y → Z → X"])
 def test_a_record_gives_the_evaluation_back(parameters, form):
     record = recorded(BOTH_WAYS, **parameters | {"form": form})
     lm = load_model(parameters["model"])
@@ -99,6 +111,7 @@ def test_weights_are_named_by_their_content(folder, tiny_llama):
     ("name", "form", "message"),
     [
         ("antonym", "X ⇒ Y", "unknown form 'X ⇒ Y': choose one of X → Y, Y → X, X ↔ Y, union"),
+        ("antonym", "Y → Z of three", "antonym has no third for a cycle: choose one of number_to_digits, "),
         ("antonym", "union", "antonym has no partner for a union: choose one of to_upper, english_to_french"),
     ],
 )
@@ -115,6 +128,67 @@ def test_an_answer_that_would_be_split_in_two_is_refused(parameters, monkeypatch
         recorded(BOTH_WAYS, **parameters)
 
 
+ASKED = [
+    *((name, form) for name in FAMILIES for form in (*FORMS, *HALF_FORMS)),
+    *((name, form) for name in THIRDS for form in CYCLE_FORMS),
+]
+
+
+@pytest.mark.parametrize(("name", "form"), ASKED)
+def test_the_pools_of_every_form_share_no_word(name, form):
+    """Said without groups: what is asked or answered in one pool occurs in no other, neither as x nor as y."""
+    task = in_form(name, form)
+    for n_demos in {min(n, max_demos(task)) for n in (10, 20)}:
+        for seed in range(2):
+            pools = split(task, n_demos, seed).values()
+            words = [{word for i in pool for word in task.pairs[i]} for pool in pools]
+            assert sum(map(len, words)) == len(set.union(*words))
+
+
+@pytest.mark.parametrize(("name", "form"), ASKED)
+def test_there_is_room_for_ten_demonstrations_and_but_for_letters_for_twenty(name, form):
+    most = max_demos(in_form(name, form))
+    assert most >= 20 or (name == "to_upper" and most == (6 if form in HALF_FORMS else 16))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_halves_ask_each_pair_once(name):
+    same, both = (in_form(name, form) for form in HALF_FORMS)
+    pairs = get_task(name).pairs
+    assert sorted(same.pairs) == sorted(pairs)
+    assert sorted(
+        pair if part == 0 else pair[::-1] for pair, part in zip(both.pairs, both.parts, strict=True)
+    ) == sorted(pairs)
+    assert same.parts == both.parts
+    assert abs(same.parts.count(0) - same.parts.count(1)) <= 1
+    assert not {x for x, _ in both.pairs} & {y for _, y in both.pairs}
+
+
+@pytest.mark.parametrize("name", THIRDS)
+def test_a_cycle_follows_its_two_tasks_and_comes_back(name):
+    task, *steps = (in_form(name, form) for form in CYCLE_FORMS)
+    onwards, y, z = dict(task.pairs), dict(get_task(name).pairs), dict(get_task(THIRDS[name]).pairs)
+    assert len(onwards) >= 3 * 33
+    for (x, _), part in zip(task.pairs, task.parts, strict=True):
+        assert onwards[onwards[onwards[x]]] == x
+        assert part != 0 or (onwards[x], onwards[y[x]]) == (y[x], z[x])
+    assert tuple(pair for step in steps for pair in step.pairs) == task.pairs
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "tables"),
+    [
+        ("state_to_code", "X → Y + Y → X", ["state_to_code"]),
+        ("state_to_code", "union", ["state_to_code"]),  # and numerals, which have no table
+        ("number_to_digits", "X → Y → Z → X", []),
+        ("country_to_capital", "Z → X of three", ["country_to_capital", "country_to_nationality"]),
+        ("country_to_capital", "Y → X", ["country_to_capital"]),
+    ],
+)
+def test_a_record_rests_on_the_tables_of_its_form(name, form, tables):
+    assert rests_on({"task": name, "form": form}) == [f"data/tasks/{table}.csv" for table in tables]
+
+
 def test_each_one_way_task_is_in_one_bijection_and_one_union():
     one_way = {get_task(name).pairs for name in PARTNERS} | {get_task(name).inverse().pairs for name in PARTNERS}
     halves = {form: [] for form in FORMS[2:]}
@@ -123,6 +197,8 @@ def test_each_one_way_task_is_in_one_bijection_and_one_union():
             task = in_form(name, form)
             for part in (0, 1):
                 found.append({pair for pair, p in zip(task.pairs, task.parts, strict=True) if p == part})
+    assert PARTNERS.keys() == FAMILIES.keys()
+    assert all(FAMILIES[name] != FAMILIES[partner] for name, partner in PARTNERS.items())
     for found in halves.values():
         for pairs in one_way:
             # A union drops pairs whose query would not tell which task it belongs to.

@@ -1,17 +1,26 @@
 """The names, and what the generated and derived tasks hold."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from task_vectors.tasks.catalog import get_task, list_tasks
-from task_vectors.tasks.task import bijection
+from task_vectors.tasks.catalog import FAMILIES, get_task, list_tasks
+from task_vectors.tasks.task import bijection, bijection_name, inverse_name
 
-COUNTS = {"knowledge": 4, "algorithmic": 6, "translation": 6, "linguistic": 9, "bijection": 8, "control": 1}
+COUNTS = {
+    "knowledge": 4,
+    "algorithmic": 6,
+    "translation": 6,
+    "linguistic": 9,
+    "bijection": 8,
+    "control": 1,
+    "extension": 35,
+}
 
 
-def test_the_34_tasks_stand_in_their_categories():
+def test_the_tasks_stand_in_their_categories():
     assert {category: len(list_tasks(category)) for category in COUNTS} == COUNTS
     assert len(set(list_tasks())) == sum(COUNTS.values())
     assert list_tasks() == [name for category in COUNTS for name in list_tasks(category)]
@@ -30,15 +39,17 @@ def test_only_copy_answers_with_the_query(name):
     assert len(echoes) == (52 if name == "copy" else 0)
 
 
-@pytest.mark.parametrize("name", [*list_tasks("translation"), *list_tasks("linguistic"), "country_to_capital"])
+ONE_WAY = [name for name in list_tasks("extension") if "_and_" not in name]
+
+
+@pytest.mark.parametrize(
+    "name", [*list_tasks("translation"), *list_tasks("linguistic"), *ONE_WAY, "country_to_capital"]
+)
 def test_the_inverse_is_itself_a_task(name):
     task = get_task(name)
     inverse = task.inverse()
     assert inverse.inverse() == task
-    if inverse.name in list_tasks():
-        assert sorted(get_task(inverse.name).pairs) == sorted(inverse.pairs)
-    else:
-        assert inverse.name == "capital_to_country"
+    assert sorted(get_task(inverse.name).pairs) == sorted(inverse.pairs)
 
 
 def test_many_to_one_tasks_have_no_inverse():
@@ -47,14 +58,31 @@ def test_many_to_one_tasks_have_no_inverse():
             get_task(name).inverse()
 
 
-@pytest.mark.parametrize("name", list_tasks("bijection"))
+BIJECTIONS = [*list_tasks("bijection"), *(name for name in list_tasks("extension") if "_and_" in name)]
+
+
+@pytest.mark.parametrize("name", BIJECTIONS)
 def test_a_named_bijection_is_the_bijection_of_its_task(name):
     task = get_task(name)
     half = len(task.pairs) // 2
     source = "to_upper" if name == "upper_and_lower" else name.replace("_and_", "_to_")
-    assert task == bijection(get_task(source))
+    derived = bijection(get_task(source))
+    assert (task.name, task.pairs, task.groups) == (derived.name, derived.pairs, derived.groups)
     assert task.parts == (0,) * half + (1,) * half
     assert task.pairs[half:] == tuple((y, x) for x, y in task.pairs[:half])
+
+
+def test_what_has_a_family_is_asked_both_ways():
+    assert {bijection_name(name) for name in FAMILIES} == set(BIJECTIONS)
+    assert {inverse_name(name) for name in FAMILIES} < set(list_tasks())
+    assert len({bijection_name(name) for name in FAMILIES}) == len(FAMILIES)  # none is another's inverse
+
+
+def test_forms_of_a_word_and_translations_are_one_family_each():
+    of = {family: {name for name in FAMILIES if FAMILIES[name] == family} for family in FAMILIES.values()}
+    shared_sources = [{name.split("_to_")[0] for name in names} for names in of.values() if len(names) > 1]
+    assert sorted(map(sorted, shared_sources)) == [["adjective"], ["english"], ["number"], ["present"]]
+    assert len(of) == 13
 
 
 def test_antonyms_are_asked_both_ways_and_couples_are_mates():
@@ -76,6 +104,45 @@ def test_letters():
     assert {x for x, _ in get_task("to_upper").pairs} | {x for x, _ in get_task("to_lower").pairs} == {
         x for x, _ in get_task("copy").pairs
     }
+
+
+BELOW_TWENTY = """
+one two three four five six seven eight nine ten
+eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
+"""
+VALUES = {word: n for n, word in enumerate(BELOW_TWENTY.split(), start=1)}
+VALUES |= {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60}
+
+
+@pytest.mark.parametrize("name", ["number_to_digits", "number_to_ordinal", "number_to_roman"])
+def test_number_words_are_those_from_one_to_sixty(name):
+    words = [x for x, _ in get_task(name).pairs]
+    assert [sum(VALUES[part] for part in word.split("-")) for word in words] == list(range(1, 61))
+    # From 21 on a number of two words has tens and ones, in this order.
+    two = [word.split("-") for word in words if "-" in word]
+    assert all(tens.endswith("ty") and VALUES[ones] < 10 for tens, ones in two)
+
+
+def test_numerals_are_worth_their_words():
+    value = {x: i for i, (x, _) in enumerate(get_task("number_to_digits").pairs, start=1)}
+    for x, y in get_task("number_to_digits").pairs:
+        assert int(y) == value[x]
+    for x, y in get_task("number_to_roman").pairs:
+        assert re.fullmatch("(XL|L?X{0,3})(IX|IV|V?I{0,3})", y)  # the one canonical way
+        worth = [dict(I=1, V=5, X=10, L=50)[sign] for sign in y]
+        signed = [-a if a < b else a for a, b in zip(worth, [*worth[1:], 0], strict=True)]
+        assert sum(signed) == value[x]
+
+
+def test_ordinals():
+    ordinals = dict(get_task("number_to_ordinal").pairs)
+    small = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth"
+    assert " ".join([*ordinals.values()][:13]) == small
+    for x, y in ordinals.items():
+        tens, hyphen, last = x.rpartition("-")
+        assert y == tens + hyphen + ordinals[last]
+    rest = {x: y for x, y in ordinals.items() if VALUES.get(x, 0) > 13}
+    assert all(y == re.sub("y$", "ie", x) + "th" for x, y in rest.items())
 
 
 def test_lists_are_balanced_over_their_places():

@@ -1,4 +1,4 @@
-"""Inverse, bijection and union hold for any task, not just for the committed ones."""
+"""What is derived of a task holds for any task, not just for the committed ones."""
 
 from string import ascii_lowercase
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from task_vectors.tasks.task import Task, bijection, union
+from task_vectors.tasks.task import Task, bijection, cycle, cycle_steps, halves, union
 
 WORDS = st.text("abcd", min_size=1, max_size=3)
 NAMES = st.sampled_from(["left_to_right", "to_upper", "next_letter", "antonym", "plain", "plain_inverse"])
@@ -64,6 +64,97 @@ def test_union_drops_the_inputs_that_the_other_task_knows_and_nothing_else(a, b)
     assert len(set(zip(before, groups_b, strict=True))) == len(set(before)) == len(set(groups_b))
 
 
+@given(invertible_tasks())
+def test_halves_divide_a_task_by_its_groups(task):
+    if len(set(task.groups)) < 2:
+        with pytest.raises(ValueError, match="has no pairs"):
+            halves(task)
+        return
+    one, other = halves(task)
+    assert sorted(one.pairs + other.pairs) == sorted(task.pairs)
+    assert not set(one.groups) & set(other.groups)
+    assert len(set(one.groups)) - len(set(other.groups)) in (0, 1)
+    group = dict(zip(task.pairs, task.groups, strict=True))
+    for half in (one, other):
+        assert (half.name, half.category, set(half.parts)) == (task.name, task.category, {0})
+        assert half.groups == tuple(group[pair] for pair in half.pairs)
+
+
+@given(invertible_tasks().filter(lambda task: len(set(task.groups)) > 1))
+def test_in_both_ways_from_two_halves_no_word_has_two_roles(task):
+    """As words of a bijection have: each of them is asked and is an answer."""
+    one, other = halves(task)
+    both = union(one, other.inverse())
+    assert len(both.pairs) == len(task.pairs)  # nothing is dropped
+    assert not {x for x, _ in both.pairs} & {y for _, y in both.pairs}
+    forwards = {pair for pair, part in zip(both.pairs, both.parts, strict=True) if part == 0}
+    backwards = {(y, x) for x, y in set(both.pairs) - forwards}
+    assert forwards | backwards == set(task.pairs)
+    assert forwards == set(one.pairs)
+
+
+@st.composite
+def two_of_one_source(draw):
+    """Tasks X → Y and X → Z that share some inputs; a word may stand in several places."""
+    x, y, z = (draw(st.lists(WORDS, min_size=8, max_size=25, unique=True)) for _ in range(3))
+    first = dict(zip(x, y, strict=False))
+    second = dict(zip(draw(st.permutations(x)), z, strict=False))
+    return Task("left_to_right", "a", tuple(first.items())), Task("left_to_middle", "a", tuple(second.items()))
+
+
+@given(two_of_one_source())
+def test_a_cycle_is_a_permutation_of_order_three(tasks):
+    first, second = tasks
+    y, z = dict(first.pairs), dict(second.pairs)
+    words = [word for x in y if x in z for word in (x, y[x], z[x])]
+    kept = [x for x in y if x in z and all(words.count(word) == 1 for word in (x, y[x], z[x]))]
+    if not kept:
+        with pytest.raises(ValueError, match="no cycle of 'left_to_right' and 'left_to_middle'"):
+            cycle(first, second)
+        return
+    task, n = cycle(first, second), len(kept)
+    assert (task.name, task.category) == ("left_to_right_to_middle", "cycle")
+    onwards = dict(task.pairs)
+    assert len(onwards) == 3 * n
+    for x in kept:
+        assert [onwards[x], onwards[onwards[x]]] == [y[x], z[x]]
+    for word in onwards:
+        assert onwards[onwards[onwards[word]]] == word
+        assert len({word, onwards[word], onwards[onwards[word]]}) == 3
+    # A row is one group with a pair of each part, and no word of it is in another.
+    group = dict(zip(task.pairs, task.groups, strict=True))
+    assert all(group[pair] == group[pair[1], onwards[pair[1]]] for pair in task.pairs)
+    assert len(set(task.groups)) == n
+    assert sorted(zip(task.groups, task.parts, strict=True)) == [(i, part) for i in range(n) for part in range(3)]
+
+
+@given(two_of_one_source())
+def test_the_steps_of_a_cycle_are_its_parts(tasks):
+    try:
+        task = cycle(*tasks)
+    except ValueError:
+        return
+    steps = cycle_steps(*tasks)
+    assert [step.name for step in steps] == ["left_to_right", "right_to_middle", "middle_to_left"]
+    for part, step in enumerate(steps):
+        assert step.pairs == tuple(pair for pair, p in zip(task.pairs, task.parts, strict=True) if p == part)
+        assert set(step.parts) == {0}
+    assert set(steps[0].pairs) <= set(tasks[0].pairs)
+    assert set(steps[2].inverse().pairs) <= set(tasks[1].pairs)
+
+
+def test_cycle_example():
+    first = Task("a_to_b", "test", (("go", "going"), ("sing", "singing"), ("find", "finding"), ("see", "seeing")))
+    second = Task("a_to_c", "test", (("sing", "sang"), ("see", "saw"), ("saw", "sawed"), ("find", "found")))
+    # "go" and "saw" are asked by one task alone; that leaves "saw" as a past.
+    assert cycle_steps(first, second)[1].pairs == (("singing", "sang"), ("finding", "found"), ("seeing", "saw"))
+    # "found" as a present would not tell its step.
+    more = [(*task.pairs, pair) for task, pair in ((first, ("found", "founding")), (second, ("found", "founded")))]
+    task = cycle(Task("a_to_b", "test", more[0]), Task("a_to_c", "test", more[1]))
+    assert [x for x, _ in task.pairs[:2]] == ["sing", "see"]
+    assert len(task.pairs) == 6
+
+
 def test_union_example():
     a = Task("a", "linguistic", (("cat", "cats"), ("dog", "dogs"), ("cow", "cows")))
     b = Task("b", "translation", (("cat", "chat"), ("cows", "vaches"), ("sun", "soleil")))
@@ -92,14 +183,19 @@ def test_what_cannot_be_derived_is_refused_in_one_line():
     many_to_one = Task("many", "knowledge", (("a", "z"), ("b", "z")))
     chain = Task("chain", "algorithmic", (("a", "b"), ("b", "c")))
     good = Task("good", "linguistic", (("a", "b"),))
+    mates = Task("mates", "linguistic", (("a", "c"), ("d", "e")), groups=(0, 0))
     refusals = [
         (many_to_one.inverse, "'z' is the answer of several pairs"),
         (lambda: bijection(many_to_one), "'z' is the answer of several pairs"),
         (lambda: bijection(chain), "'b' occurs as input and as output"),
-        (bijection(good).inverse, "has two parts and cannot be inverted"),
-        (lambda: bijection(bijection(good)), "has two parts"),
-        (lambda: union(bijection(good), good), "has two parts and cannot be put into a union"),
+        (bijection(good).inverse, "has several parts and cannot be inverted"),
+        (lambda: bijection(bijection(good)), "has several parts"),
+        (lambda: union(bijection(good), good), "has several parts and cannot be put into a union"),
         (lambda: union(good, good), "every input of 'good' is a word of 'good'"),
+        (lambda: halves(good), "task 'good' has no pairs"),
+        (lambda: cycle(bijection(good), good), "has several parts and cannot be put into a cycle"),
+        (lambda: cycle(good, mates), "'mates' has mates and cannot be put into a cycle"),
+        (lambda: cycle(good, good), "no cycle of 'good' and 'good'"),
     ]
     for refused, message in refusals:
         with pytest.raises(ValueError, match=message) as error:

@@ -1,4 +1,4 @@
-"""What is recorded of a language model on bijections: ICL against its task vector, on a task in one of four forms."""
+"""What is recorded of a language model on bijections: ICL against its task vector, on a task in some form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,24 +11,48 @@ from task_vectors.lm.task_vector import RULES, Evaluation, answer_room, choose_l
 from task_vectors.prompts.few_shot import Prompts, few_shot_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.tasks.catalog import get_task, task_files
-from task_vectors.tasks.task import Task, bijection, union
+from task_vectors.tasks.task import Task, bijection, cycle, cycle_steps, halves, union
 
 FORMS = ("X → Y", "Y → X", "X ↔ Y", "union")
+# Unions of two halves of a task's pairs: twice the same way, and both ways, so that no word is both asked and answered.
+HALF_FORMS = ("X → Y + X → Y", "X → Y + Y → X")
+# A permutation of order 3, and its steps one by one, on the same words.
+CYCLE_FORMS = ("X → Y → Z → X", "X → Y of three", "Y → Z of three", "Z → X of three")
 # In a union a task meets the inverse of an unrelated one, so that each one-way task takes part in exactly one union.
 PARTNERS = {
     "to_upper": "singular_to_plural",
     "english_to_french": "present_to_gerund",
     "english_to_italian": "present_to_past",
     "english_to_spanish": "present_to_past_perfect",
+    "country_to_capital": "adjective_to_adverb",
+    "country_to_nationality": "verb_to_agent",
+    "element_to_symbol": "adjective_to_comparative",
+    "state_to_code": "number_to_digits",
+    "male_to_female": "number_to_ordinal",
+    "number_to_roman": "adjective_to_superlative",
 }
 PARTNERS |= {b: a for a, b in PARTNERS.items()}
+# The task X → Z that makes a cycle with X → Y.
+THIRDS = {
+    "number_to_digits": "number_to_roman",
+    "number_to_ordinal": "number_to_digits",
+    "adjective_to_comparative": "adjective_to_superlative",
+    "country_to_capital": "country_to_nationality",
+    "english_to_french": "english_to_spanish",
+    "present_to_gerund": "present_to_past",
+}
 QUERIES_PER_PREFIX = 4
 CHECK_PROMPTS = QUERIES_PER_PREFIX  # one set of demonstrations
 SEPARATOR = "\t"  # between the answers of a prompt's demonstrations, in the table's file
 
 
 def in_form(name: str, form: str) -> Task:
-    """The task called `name` as it is, the other way, both ways at once, or in union with its partner's inverse."""
+    """The task called `name` as it is, the other way, both ways at once, in union with its partner's inverse, in two
+    halves, or with its third in a cycle or one of its steps.
+
+    Raises:
+        ValueError: there is no such form, or the task has none.
+    """
     task = get_task(name)
     if form == "X → Y":
         return task
@@ -36,11 +60,24 @@ def in_form(name: str, form: str) -> Task:
         return task.inverse()
     if form == "X ↔ Y":
         return bijection(task)
-    if form != "union":
-        raise ValueError(f"unknown form {form!r}: choose one of {', '.join(FORMS)}")
-    if name not in PARTNERS:
-        raise ValueError(f"{name} has no partner for a union: choose one of {', '.join(PARTNERS)}")
-    return union(task, get_task(PARTNERS[name]).inverse())
+    if form in HALF_FORMS:
+        one, other = halves(task)
+        return union(one, other if form == "X → Y + X → Y" else other.inverse())
+    others = other_tables(form)
+    if not others:
+        raise ValueError(f"unknown form {form!r}: choose one of {', '.join((*FORMS, *HALF_FORMS, *CYCLE_FORMS))}")
+    if name not in others:
+        what = "partner for a union" if form == "union" else "third for a cycle"
+        raise ValueError(f"{name} has no {what}: choose one of {', '.join(others)}")
+    other = get_task(others[name])
+    if form == "union":
+        return union(task, other.inverse())
+    return (cycle(task, other), *cycle_steps(task, other))[CYCLE_FORMS.index(form)]
+
+
+def other_tables(form: str) -> dict[str, str]:
+    """For each task that has this form, the second task that the form needs; empty where it needs none."""
+    return PARTNERS if form == "union" else THIRDS if form in CYCLE_FORMS else {}
 
 
 def run(
@@ -112,9 +149,9 @@ def verify(record: Record) -> list[Comparison]:
 
 
 def rests_on(parameters: Mapping[str, object]) -> list[str]:
-    """The tables of the task's pairs, and of its partner's in a union."""
+    """The tables of the task's pairs, and of the second task's in a union or a cycle."""
     task = parameters["task"]
-    return task_files(task, PARTNERS.get(task, task)) if parameters["form"] == "union" else task_files(task)
+    return task_files(task, other_tables(parameters["form"]).get(task, task))
 
 
 def _beginning(prompts: Prompts) -> Prompts:

@@ -1,5 +1,6 @@
-"""Tasks that follow a rule: letters and lists of words, generated the same way every time."""
+"""Tasks that follow a rule: letters, lists of words and numerals, generated the same way every time."""
 
+from collections.abc import Callable
 from string import ascii_lowercase, ascii_uppercase
 
 from task_vectors.tasks.task import Task
@@ -67,6 +68,22 @@ LIST_WORDS = (
     "zebra",
 )
 
+ONES = (
+    *("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty")
+NUMBERS = range(1, 61)
+IRREGULAR_ORDINALS = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+    "twelve": "twelfth",
+}
+
 
 def to_upper() -> Task:
     """a → A."""
@@ -98,3 +115,41 @@ def word_lists() -> list[tuple[str, str, str]]:
 def copy() -> Task:
     """a → a and A → A: the control that Proposition 4 of Dong et al. (2026) allows."""
     return Task("copy", "control", tuple((letter, letter) for letter in ascii_lowercase + ascii_uppercase))
+
+
+def number_to_digits() -> Task:
+    """forty-two → 42, from one to sixty."""
+    return _of_numbers("number_to_digits", str)
+
+
+def number_to_ordinal() -> Task:
+    """forty-two → forty-second."""
+    return _of_numbers("number_to_ordinal", ordinal)
+
+
+def number_to_roman() -> Task:
+    """forty-two → XLII."""
+    return _of_numbers("number_to_roman", roman)
+
+
+def spelled(n: int) -> str:
+    """`forty-two`; 0 < n < 70."""
+    return ONES[n] if n < len(ONES) else "-".join(filter(None, (TENS[n // 10], ONES[n % 10])))
+
+
+def ordinal(n: int) -> str:
+    """`forty-second`; 0 < n < 70."""
+    head, hyphen, last = spelled(n).rpartition("-")
+    regular = last.removesuffix("y") + ("ieth" if last.endswith("y") else "th")
+    return head + hyphen + IRREGULAR_ORDINALS.get(last, regular)
+
+
+def roman(n: int) -> str:
+    """`XLII`; 0 < n < 70."""
+    ones = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
+    tens = ("", "X", "XX", "XXX", "XL", "L", "LX")
+    return tens[n // 10] + ones[n % 10]
+
+
+def _of_numbers(name: str, written: Callable[[int], str]) -> Task:
+    return Task(name, "extension", tuple((spelled(n), written(n)) for n in NUMBERS))

@@ -1,5 +1,6 @@
-"""The named tasks: the 33 of Dong et al. (2026, Table 5) and `copy`."""
+"""The named tasks: the 33 of Dong et al. (2026, Table 5), `copy`, and an extension: more tasks with an inverse."""
 
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 
@@ -16,11 +17,37 @@ GENERATED = {
     "next_letter": algorithmic.next_letter,
     "to_upper": algorithmic.to_upper,
     "copy": algorithmic.copy,
+    "number_to_digits": algorithmic.number_to_digits,
+    "number_to_ordinal": algorithmic.number_to_ordinal,
+    "number_to_roman": algorithmic.number_to_roman,
 }
 
+# Each one-way task that can be asked both ways, and its family. A family counts once among findings over tasks, for
+# what is found of one of its tasks is likely to be found of all.
+FAMILIES = {
+    "to_upper": "letters",
+    **dict.fromkeys(TRANSLATION, "translation"),
+    **dict.fromkeys(INFLECTION, "verb forms"),
+    "singular_to_plural": "number of nouns",  # the one inflection that is none of a verb
+    "country_to_capital": "capitals",
+    "country_to_nationality": "nationalities",
+    "element_to_symbol": "chemical symbols",
+    "state_to_code": "postal codes",
+    "number_to_digits": "numerals",
+    "number_to_ordinal": "numerals",
+    "number_to_roman": "numerals",
+    "adjective_to_comparative": "comparison",
+    "adjective_to_superlative": "comparison",
+    "adjective_to_adverb": "adverbs",
+    "verb_to_agent": "agent nouns",
+    "male_to_female": "gender",
+}
+OF_PAPER = ("to_upper", *TRANSLATION, *INFLECTION)  # whose inverses and bijections are among the 33
+ADDED = tuple(name for name in FAMILIES if name not in (*OF_PAPER, "country_to_capital"))
+
 # Derived names and the task that each is derived from.
-INVERSES = {inverse_name(name): name for name in ("next_letter", "to_upper", *TRANSLATION, *INFLECTION)}
-BIJECTIONS = {bijection_name(name): name for name in ("to_upper", *TRANSLATION, *INFLECTION)}
+INVERSES = {inverse_name(name): name for name in ("next_letter", *FAMILIES)}
+BIJECTIONS = {bijection_name(name): name for name in FAMILIES}
 
 
 def task_files(*names: str) -> list[str]:
@@ -38,18 +65,25 @@ NAMES_BY_CATEGORY = {
     "algorithmic": ("list_first", "list_last", *_both_ways(("next_letter", "to_upper"))),
     "translation": _both_ways(TRANSLATION),
     "linguistic": (*_both_ways(INFLECTION), "antonym"),
-    "bijection": tuple(BIJECTIONS),
+    "bijection": tuple(bijection_name(name) for name in OF_PAPER),
     "control": ("copy",),
+    "extension": (
+        *_both_ways(ADDED),
+        "capital_to_country",
+        *(bijection_name(name) for name in FAMILIES if name not in OF_PAPER),
+    ),
 }
 
 
 def list_tasks(category: str | None = None) -> list[str]:
     """The names that `get_task` knows: all of them, or those of one category.
 
-    The tasks are the 33 of Dong et al. (2026, Table 5), and `copy`, whose answer is its input.
+    The tasks are the 33 of Dong et al. (2026, Table 5); `copy`, whose answer is its input; and an extension of tasks
+    that can be asked both ways, with their inverses and bijections.
 
     Args:
-        category: "knowledge", "algorithmic", "translation", "linguistic", "bijection", "control", or None for all.
+        category: "knowledge", "algorithmic", "translation", "linguistic", "bijection", "control", "extension", or
+            None for all.
 
     Raises:
         ValueError: there is no such category.
@@ -68,15 +102,20 @@ def get_task(name: str) -> Task:
     Raises:
         ValueError: there is no such task; the message names those that are spelled like it.
     """
+    for category, names in NAMES_BY_CATEGORY.items():
+        if name in names:
+            return replace(_made(name, category), category=category)
+    close = get_close_matches(str(name), list_tasks(), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(list_tasks())}"
+    raise ValueError(f"unknown task {name!r}: {hint}")
+
+
+def _made(name: str, category: str) -> Task:
+    """The task, by a rule or from its table; one that is derived is still in the category of its source."""
     if name in BIJECTIONS:
         return bijection(get_task(BIJECTIONS[name]))
     if name in INVERSES:
         return get_task(INVERSES[name]).inverse()
     if name in GENERATED:
         return GENERATED[name]()
-    for category, names in NAMES_BY_CATEGORY.items():
-        if name in names:
-            return read_couples(name, category) if name == "antonym" else read_pairs(name, category)
-    close = get_close_matches(str(name), list_tasks(), n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(list_tasks())}"
-    raise ValueError(f"unknown task {name!r}: {hint}")
+    return read_couples(name, category) if name == "antonym" else read_pairs(name, category)

@@ -6,7 +6,7 @@ import pytest
 import vl_convert
 
 from task_vectors.experiments import bijections as experiment
-from task_vectors.experiments.bijections import BOTH_WAYS, FORMS
+from task_vectors.experiments.bijections import BOTH_WAYS, CYCLE_FORMS, FORMS, HALF_FORMS
 from task_vectors.lm.task_vector import begins_with_word
 from task_vectors.measures.statistics import mean_over_units
 from task_vectors.pages import bijection_figures as figures
@@ -21,6 +21,7 @@ from task_vectors.pages.from_records.bijections import (
     below_gate,
     by_direction,
     common_letters,
+    copied,
     drop,
     effects,
     excess,
@@ -135,6 +136,16 @@ def test_what_was_written(text, kind):
     assert kind in WRITTEN
 
 
+def test_copies_are_counted_by_direction(answers):
+    shares = copied(answers)
+    assert shares.index.tolist() == [(base, form) for base in TASKS for form in FORMS]
+    assert shares.columns.tolist() == [(method, part) for method in METHODS for part in (0, 1)]
+    for (base, form), row in shares.iterrows():
+        for (method, part), share in row.items():
+            asked = answers[(answers.base == base) & (answers.form == form) & (answers.part == part)]
+            assert share == sum(kind == "the query again" for kind in asked[f"{method}_kind"]) / len(asked)
+
+
 def test_common_letters_count_from_the_first_on():
     assert common_letters("Straße", "STRASSEN") == 7  # case-folded
     assert common_letters("abc", "xbc") == 0
@@ -156,6 +167,17 @@ def test_answers_are_read_with_what_the_record_was_asked(tiny_facts):
             assert (getattr(row, f"{method}_kind") == "right") == getattr(row, f"{method}_right")
             line = getattr(row, f"{method}_kind")
             assert line != "the query again" or begins_with_word(getattr(row, method), row.query)
+
+
+def test_records_of_every_form_are_read(tiny_facts):
+    facts = tiny_facts | {"n_demos": 2, "seeds": [0], "n_prompts": 4, "n_selection": 4, "template": "{x} → {y}"}
+    forms = (*FORMS, *HALF_FORMS, *CYCLE_FORMS)
+    answers = read_answers([recorded(BOTH_WAYS, task="number_to_digits", form=form, **facts) for form in forms])
+    kinds = answers.groupby("form", sort=False).kind.unique()
+    assert kinds.map(list).to_dict() == {form: [KIND_OF[form]] for form in forms}
+    # What is no comparison of the chapter's stays out of its tables.
+    assert accuracies(answers).equals(accuracies(answers[answers.form.isin(FORMS)]))
+    assert len({KIND_OF[form] for form in (*FORMS, *HALF_FORMS, *CYCLE_FORMS[:2])}) == 7
 
 
 def test_published_values_are_those_of_table_1():

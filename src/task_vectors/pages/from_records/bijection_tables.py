@@ -19,6 +19,7 @@ from task_vectors.pages.from_records.bijections import (
 )
 from task_vectors.pages.names import readable
 from task_vectors.paths import project_root
+from task_vectors.tasks.catalog import FAMILIES
 
 RULES = {"right": "exact line", "word": "first word"}
 EFFECTS = {
@@ -37,7 +38,6 @@ PUBLISHED_ROWS = {  # our task → the task and the domain of Y in the paper's T
     "present_to_past_perfect": ("Linguistic", "Past Perfect"),
     "singular_to_plural": ("Linguistic", "Plural"),
 }
-GROUPS = {"to_upper": "letters", "singular_to_plural": "number", "english": "translation", "present": "verb forms"}
 
 
 def published(tasks: Sequence[str]) -> pd.DataFrame:
@@ -116,16 +116,11 @@ def slopes(answers: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> pd.Data
             for method, kind in table.columns:
                 asked = answers[(answers.base == base) & (answers.kind == kind)]
                 low, high = accuracy(asked, method)[1:3] if number == 0 else (float("nan"), float("nan"))
-                where = {"panel": f"{model}: {METHODS[method]}", "task": readable(base), "group": group_of(base)}
+                where = {"panel": f"{model}: {METHODS[method]}", "task": readable(base), "group": FAMILIES[base]}
                 rows.append(
                     where | {"kind": kind, "accuracy": table.loc[base, (method, kind)], "low": low, "high": high}
                 )
     return pd.DataFrame(rows)
-
-
-def group_of(task: str) -> str:
-    """Letters, number, translation or verb forms."""
-    return GROUPS.get(task) or GROUPS[task.split("_")[0]]
 
 
 def side_by_side(models: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from task_vectors.experiments.bijections import read_evaluation
+from task_vectors.experiments.bijections import CYCLE_FORMS, HALF_FORMS, read_evaluation
 from task_vectors.lm.task_vector import begins_with_word
 from task_vectors.measures.statistics import Estimate, clustered_mean
 from task_vectors.records.store import Record
@@ -13,6 +13,8 @@ from task_vectors.records.store import Record
 METHODS = {"icl": "ICL", "vector": "task vector"}
 KINDS = ("one way", "union", "bijection")
 KIND_OF = {"X → Y": "one way", "Y → X": "one way", "union": "union", "X ↔ Y": "bijection"}
+KIND_OF |= dict(zip(HALF_FORMS, ("same way in halves", "both ways in halves"), strict=True))
+KIND_OF |= dict(zip(CYCLE_FORMS, ("cycle", *["step of a cycle"] * 3), strict=True))
 EXCEPTIONS = ("copy", "antonym")  # identity and a kind of negation, which are their own inverses
 ENOUGH = 10  # prompts that ICL solves, for an accuracy on them
 GATE = 0.6  # ICL accuracy in each direction from which a bijection counts as solved
@@ -31,7 +33,7 @@ WRITTEN = (
 def read_answers(records: Sequence[Record]) -> pd.DataFrame:
     """A row for each test prompt, with the columns of Evaluation.answers and some more.
 
-    base, form: what the record was asked; kind: one of KINDS, or "exception". demonstrations: a set of them, over
+    base, form: what the record was asked; kind: that of KIND_OF, or "exception". demonstrations: a set of them, over
     seeds. layer_right, layer_word: where the vector was put in. icl_kind, vector_kind: what was written, of WRITTEN.
     """
     tables = []
@@ -124,6 +126,16 @@ def by_direction(answers: pd.DataFrame) -> pd.DataFrame:
     table = both.pivot_table(index="base", columns="part", values="icl_right", sort=False)
     table = table.rename(columns={0: "X → Y", 1: "Y → X"})[["X → Y", "Y → X"]].rename_axis(columns=None)
     return table.assign(passes=(table >= GATE).all(axis=1))
+
+
+def copied(answers: pd.DataFrame) -> pd.DataFrame:
+    """Share of prompts in answer to which a method writes the query again: (task, form) by (method, part).
+
+    Copying is what Proposition 4 permits a single vector on a bijection, so it is no plain error there.
+    """
+    again = pd.DataFrame({method: answers[f"{method}_kind"] == "the query again" for method in METHODS})
+    shares = again.groupby([answers[name] for name in ("base", "form", "part")], sort=False).mean()
+    return shares.unstack("part", sort=False).sort_index(axis=1)
 
 
 def below_gate(answers: pd.DataFrame, effect: pd.Series) -> str:
