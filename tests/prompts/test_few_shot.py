@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from task_vectors.prompts.few_shot import POOLS, completion, few_shot_prompts, max_demos, render, split
 from task_vectors.tasks.catalog import get_task, list_tasks
-from task_vectors.tasks.task import Task, bijection, cycle, halves, union
+from task_vectors.tasks.permutations import cycle, halves
+from task_vectors.tasks.task import Task, bijection, union
 
 
 def one_way(n: int, name: str = "count_to_word", prefix: str = "x") -> Task:

@@ -11,7 +11,8 @@ from task_vectors.lm.task_vector import RULES, Evaluation, answer_room, choose_l
 from task_vectors.prompts.few_shot import Prompts, few_shot_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.tasks.catalog import get_task, task_files
-from task_vectors.tasks.task import Task, bijection, cycle, cycle_steps, halves, union
+from task_vectors.tasks.permutations import cycle, cycle_steps, halves
+from task_vectors.tasks.task import Task, bijection, union
 
 FORMS = ("X → Y", "Y → X", "X ↔ Y", "union")
 # Unions of two halves of a task's pairs: twice the same way, and both ways, so that no word is both asked and answered.

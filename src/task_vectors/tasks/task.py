@@ -1,4 +1,4 @@
-"""A task is a table of pairs (x, y); inverses, bijections, unions and cycles are derived from tables, never stored."""
+"""A task is a table of pairs (x, y); inverses, bijections and unions are derived from tables, never stored."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,14 +17,13 @@ IRREGULAR_INVERSES = {
 class Task:
     """Pairs (x, y) of one in-context learning task.
 
-    parts[i] says which one-way mapping pair i belongs to: all 0 in a one-way task, 0 or 1 in a bijection or a union,
-    0 to 2 in a cycle.
+    parts[i] says which one-way mapping pair i belongs to: all 0 in a one-way task, 0 or 1 in a bijection or a union.
     Pairs with the same number in `groups` are mates: a prompt never holds two of them, and a split keeps them together.
     Left empty, `parts` is all 0 and `groups` gives each pair a group of its own.
     """
 
     name: str  #: such as "present_to_gerund"
-    category: str  #: one that `list_tasks` knows, "union" or "cycle"
+    category: str  #: one that `list_tasks` knows, or "union"
     pairs: tuple[tuple[str, str], ...]  #: (x, y), each x once
     parts: tuple[int, ...] = ()  #: the one-way mapping of each pair
     groups: tuple[int, ...] = ()  #: the number that a pair shares with its mates
@@ -50,7 +49,7 @@ class Task:
         """The task y → x, in the same order and with the same groups.
 
         Raises:
-            ValueError: an answer is that of several pairs, or the task has several parts.
+            ValueError: an answer is that of several pairs, or the task has two parts.
         """
         _require_one_way(self, "inverted")
         if repeated := _repeated(y for _, y in self.pairs):
@@ -94,7 +93,7 @@ def union(a: Task, b: Task) -> Task:
     mappings as a bijection does, but neither is the other's inverse.
 
     Raises:
-        ValueError: a task has several parts, or nothing is left of one.
+        ValueError: a task has two parts, or nothing is left of one.
     """
     _require_one_way(a, "put into a union")
     _require_one_way(b, "put into a union")
@@ -115,67 +114,6 @@ def union(a: Task, b: Task) -> Task:
     )
 
 
-def halves(task: Task) -> tuple[Task, Task]:
-    """Every second group of a task's pairs, and the others: two tasks of its name without a common pair or mate.
-
-    The union of the halves is the task itself on words of two kinds; that of one half and the other's inverse holds
-    both directions of a bijection, each from words of its own.
-
-    Raises:
-        ValueError: all pairs are mates.
-    """
-    first = set(sorted(set(task.groups))[::2])
-    return (
-        _restricted(task, [i for i, group in enumerate(task.groups) if group in first]),
-        _restricted(task, [i for i, group in enumerate(task.groups) if group not in first]),
-    )
-
-
-def cycle_steps(first: Task, second: Task) -> tuple[Task, Task, Task]:
-    """X → Y, Y → Z and Z → X for the tasks X → Y and X → Z, from the rows (x, y, z) of each x that both ask.
-
-    Rows with a word that stands in another row or column as well are dropped: such a query would not tell its step.
-    Row i is pair i of each step.
-
-    Raises:
-        ValueError: a task has several parts, or mates, which the rows might not keep together; or no row is left.
-    """
-    for task in (first, second):
-        _require_one_way(task, "put into a cycle")
-        if len(set(task.groups)) < len(task.pairs):
-            raise ValueError(f"task {task.name!r} has mates and cannot be put into a cycle: start from single pairs")
-    last = dict(second.pairs)
-    rows = [(x, y, last[x]) for x, y in first.pairs if x in last]
-    places = Counter(word for row in rows for word in row)
-    rows = [row for row in rows if all(places[word] == 1 for word in row)]
-    if not rows:
-        raise ValueError(
-            f"no cycle of {first.name!r} and {second.name!r}: no input of both has words of its own in all three places"
-        )
-    middle = f"{_target(first.name)}_to_{_target(second.name)}"
-    names = (first.name, middle, inverse_name(second.name))
-    return tuple(
-        Task(name, first.category, tuple((row[i], row[(i + 1) % 3]) for row in rows)) for i, name in enumerate(names)
-    )
-
-
-def cycle(first: Task, second: Task) -> Task:
-    """The three of `cycle_steps` as one task, a permutation of order 3: part i is step i, and a row is one group.
-
-    Raises:
-        ValueError: as `cycle_steps`.
-    """
-    steps = cycle_steps(first, second)
-    n = len(steps[0].pairs)
-    return Task(
-        name=f"{first.name}_to_{_target(second.name)}",
-        category="cycle",
-        pairs=tuple(pair for step in steps for pair in step.pairs),
-        parts=tuple(part for part in range(3) for _ in range(n)),
-        groups=tuple(range(n)) * 3,
-    )
-
-
 def inverse_name(name: str) -> str:
     """`french_to_english` for `english_to_french`; applied twice it gives the name back."""
     if name in IRREGULAR_INVERSES:
@@ -192,19 +130,9 @@ def bijection_name(name: str) -> str:
     return f"{name.removeprefix('to_')}_and_{inverse_name(name).removeprefix('to_')}"
 
 
-def _target(name: str) -> str:
-    """What a name says of Y: `gerund` for `present_to_gerund`."""
-    return name.rpartition("_to_")[2]
-
-
-def _restricted(task: Task, kept: list[int]) -> Task:
-    pairs, parts, groups = (tuple(column[i] for i in kept) for column in (task.pairs, task.parts, task.groups))
-    return Task(task.name, task.category, pairs, parts, groups)
-
-
 def _require_one_way(task: Task, done: str) -> None:
     if len(set(task.parts)) > 1:
-        raise ValueError(f"task {task.name!r} has several parts and cannot be {done}: start from a one-way task")
+        raise ValueError(f"task {task.name!r} has two parts and cannot be {done}: start from a one-way task")
 
 
 def _without_words_of(task: Task, other: Task) -> list[int]:
