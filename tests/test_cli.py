@@ -11,7 +11,7 @@ from notebook_files import write_notebook
 from task_vectors import cli
 from task_vectors.pages import parameters, scoreboard
 
-PARAMETERS = "n: int = 1  # how many\nname: str = 'a'  # what it is called"
+PARAMETERS = "n: int = 1  # how many; at least 1\nname: str = 'a'  # what it is called"
 CELLS = ("# Work", "import sys\nprint(n, name)\nprint('a noise', file=sys.stderr)", "# End", "assert n < 5, 'too many'")
 
 
@@ -46,10 +46,15 @@ def outputs(path):
     ("arguments", "message"),
     [
         (["07", "-p", "m=2"], "unknown parameter 'm'"),
-        (["07", "-p", "n=two"], "parameter 'n' must be int, got 'two'"),
+        (["07", "-p", "n=two"], "parameter 'n' must be int, at least 1, got 'two'"),
+        (["07", "-p", "n=0"], "parameter 'n' must be int, at least 1, got 0"),
+        (["07", "-p", "n=" + "9" * 4000], "parameter 'n' takes finite numbers"),
         (["08"], "no notebook '08'"),
         (["07", "--preset", "smoky"], "unknown preset 'smoky'; there are: smoke, wrong"),
-        (["07", "--preset", "wrong"], "preset 'wrong', 07_seven: parameter 'n' must be int, got 'many'"),
+        (
+            ["07", "--preset", "wrong"],
+            "wrong.yaml, 07_seven: parameter 'n' must be int, at least 1, got 'many'",
+        ),
         (["07", "--to", "out.html"], "that ends in .ipynb, got 'out.html'"),
     ],
 )
@@ -115,7 +120,7 @@ def test_list_shows_what_may_be_set(run):
     assert code == 0
     assert [line.split() for line in out.splitlines()] == [
         ["name", "type", "default", "help"],
-        ["n", "int", "1", "how", "many"],
+        ["n", "int", "1", "how", "many;", "at", "least", "1"],
         ["name", "str", "'a'", "what", "it", "is", "called"],
     ]
 
@@ -203,3 +208,31 @@ def test_findings_of_a_run_that_was_killed_are_not_counted(found, project):
     left = project / "executed/.07_seven.partial.ipynb"
     left.write_bytes((project / "executed/07_seven.ipynb").read_bytes())
     assert found(0.3) == (0, ["1 findings of 1 chapters at their default parameters, 0 not as accepted"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"a": "1", "b": "2"}, {"a": "x"}, {"a": "'x'"}, {"a": "3"}, {"a": "'[3]'"}, {"a": "'[{}]'"}, {"a": 3}],
+    ids=str,
+)
+def test_findings_that_cannot_be_read_are_told_in_one_line(found, project, capsys, data):
+    found(0.3, "--accept")
+    path = project / "executed/07_seven.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["cells"][0]["outputs"][0]["data"] = data
+    path.write_text(json.dumps(notebook))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["findings"])
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err == f"task-vectors: {path}: the findings that it keeps cannot be read; execute the notebook again\n"
+
+
+def test_an_executed_notebook_that_is_none_is_told_in_one_line(found, project, capsys):
+    found(0.3, "--accept")
+    path = project / "executed/07_seven.ipynb"
+    path.write_text(json.dumps({"nbformat": 4, "cells": [3]}))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["findings"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"task-vectors: {path}: its cell 0 (from 0) is neither code nor Markdown\n"

@@ -6,13 +6,13 @@ from importlib.util import find_spec
 
 import nbformat
 import pytest
-import yaml
 
-from task_vectors.pages.parameters import check_values, read_parameters
+from task_vectors.pages.parameters import read_parameters
+from task_vectors.pages.presets import read_preset
 from task_vectors.paths import project_root
 
 NOTEBOOKS = {path.stem: path for path in sorted((project_root() / "notebooks").glob("*.ipynb"))}
-PRESETS = sorted((project_root() / "workflow" / "presets").glob("*.yaml"))
+PRESETS = sorted(path.stem for path in (project_root() / "workflow" / "presets").glob("*.yaml"))
 WHOLE_BOOK = ("default", "paper", "smoke")  # the others are of one model, and leave all else as it is
 
 
@@ -27,17 +27,20 @@ def test_a_notebook_is_kept_without_outputs(path):
     assert read_parameters(path)
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_a_preset_fits_every_notebook(path):
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert values.keys() == NOTEBOOKS.keys() or (path.stem not in WHOLE_BOOK and values.keys() < NOTEBOOKS.keys())
-    for name, given in values.items():
-        check_values(given, read_parameters(NOTEBOOKS[name]))
+@pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_every_number_and_list_has_a_range(path):
+    parameters = read_parameters(path).values()
+    assert [item.name for item in parameters if item.type not in ("str", "bool") and not item.rule] == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_fits_every_notebook(name):
+    values = read_preset(name, project_root())
+    assert values.keys() == NOTEBOOKS.keys() or (name not in WHOLE_BOOK and values.keys() < NOTEBOOKS.keys())
 
 
 def test_the_default_preset_changes_nothing():
-    values = yaml.safe_load((project_root() / "workflow" / "presets" / "default.yaml").read_text(encoding="utf-8"))
-    assert not any(values.values())
+    assert not any(read_preset("default", project_root()).values())
 
 
 def is_module(name):

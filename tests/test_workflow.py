@@ -188,3 +188,14 @@ def test_only_what_changed_is_made_again(project, snakemake, changed, preset, re
 def test_an_unknown_preset_is_named(snakemake):
     known = ", ".join(sorted(path.stem for path in (project_root() / "workflow" / "presets").glob("*.yaml")))
     assert f"unknown preset 'smoky'; there are: {known}" in snakemake(preset="smoky", code=1)
+
+
+def test_a_preset_that_is_wrong_is_told_before_anything_runs(project, snakemake):
+    wrong = project / "workflow/presets/wrong.yaml"
+    wrong.write_text("01_on: {n: 2}")
+    try:
+        output = snakemake(preset="wrong", code=1)
+    finally:
+        wrong.unlink()
+    assert "workflow/presets/wrong.yaml: no notebook '01_on'; did you mean '01_one'?" in output
+    assert "Traceback" not in output

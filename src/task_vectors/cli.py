@@ -14,11 +14,11 @@ import yaml
 from task_vectors.pages.parameters import (
     Parameter,
     ParameterError,
-    check_values,
     find_notebook,
     parse_assignments,
     read_parameters,
 )
+from task_vectors.pages.presets import read_preset
 from task_vectors.paths import project_root
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(
     if list_:
         print(_parameters_table(parameters))
         return
-    values = _preset_values(preset, source.stem, parameters) if preset else {}
+    values = read_preset(preset, project_root()).get(source.stem, {}) if preset else {}
     values |= parse_assignments(assign or [], parameters)
     if to is None:
         _run_to_page(source, parameters, values)
@@ -187,19 +187,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ParameterError, FileNotFoundError) as error:
         print(f"task-vectors: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _preset_values(preset: str, notebook: str, parameters: Mapping[str, Parameter]) -> dict[str, object]:
-    folder = project_root() / "workflow" / "presets"
-    path = folder / f"{preset}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise ParameterError(f"unknown preset {preset!r}; there are: {known}")
-    values = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(notebook) or {}
-    try:
-        return check_values(values, parameters)
-    except ParameterError as error:
-        raise ParameterError(f"preset {preset!r}, {notebook}: {error}") from None
 
 
 def _check_target(target: Path, source: Path) -> None:

@@ -19,7 +19,7 @@ rate: float = 1  # learning rate # of the first step
 model: str = "a # b"  # which model
 
 recompute: bool = False  # ignore records
-seeds: list = [0, 1]  # one run for each"""
+seeds: list = [0, 1]  # one run for each; each at least 0"""
 
 
 @pytest.fixture
@@ -74,6 +74,12 @@ def test_another_form_is_an_error_that_shows_the_line(tmp_path, line):
     assert "\n" not in str(error.value)
 
 
+def test_a_default_outside_its_own_range_is_an_error(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", "n: int = 0  # how many; at least 1")
+    with pytest.raises(ParameterError, match="a.ipynb, its own default: parameter 'n' must be int, at least 1, got 0"):
+        read_parameters(path)
+
+
 def test_a_name_given_twice_is_an_error(tmp_path):
     path = write_notebook(tmp_path / "a.ipynb", "n: int = 1  # one\nn: int = 2  # two")
     with pytest.raises(ParameterError, match="line 2 .*gives 'n' a second time"):
@@ -115,8 +121,12 @@ def test_lists_of_words_need_no_quotes(tmp_path):
         ("n_demos=2.0", "parameter 'n_demos' must be int, got '2.0'"),
         ("rate=fast", "parameter 'rate' must be float, got 'fast'"),
         ("recompute=1", "parameter 'recompute' must be bool, got '1'"),
-        ("seeds=3", "parameter 'seeds' must be list of int, got 3"),
-        ("seeds=[1, two]", "parameter 'seeds' must be list of int, got the element 'two'"),
+        ("seeds=3", "parameter 'seeds' must be list of int, each at least 0, got 3"),
+        ("seeds=[1, two]", "parameter 'seeds' must be list of int, each at least 0, got the element 'two'"),
+        ("seeds=[1, -1]", r"parameter 'seeds' must be list of int, each at least 0, got \[1, -1\]"),
+        ("seeds=[]", r"parameter 'seeds' must be list of int, each at least 0, got \[\]"),
+        ("seeds=[" + "9" * 4000 + "]", "parameter 'seeds' takes finite numbers"),
+        ("n_demos=" + "9" * 4000, "parameter 'n_demos' takes finite numbers"),
         ("rate=nan", "parameter 'rate' takes finite numbers"),
         ("rate=inf", "parameter 'rate' takes finite numbers"),
         ("n_demos=" + "9" * 10_000, "parameter 'n_demos' must be int, got '99"),

@@ -2,7 +2,8 @@ import pytest
 from nbformat import v4
 
 from task_vectors.pages.charts import glue, use_book_charts
-from task_vectors.pages.standalone import plain_markdown, render
+from task_vectors.pages.reading import ParameterError
+from task_vectors.pages.standalone import plain_markdown, render, write_page
 
 
 def chart_html() -> str:
@@ -84,3 +85,11 @@ def test_the_page_draws_everything_offline(executed, tmp_path, browser):
     assert "Figure 1. A bar of height" in text
     assert "secret()" not in text
     assert width == 390
+
+
+def test_a_file_that_is_no_notebook_gives_no_page(tmp_path):
+    path = tmp_path / "a.ipynb"
+    path.write_text('{"nbformat": 4, "cells": [{"cell_type": "code", "source": 3}]}')
+    with pytest.raises(ParameterError, match="a.ipynb: its cell 0 .* has a source that is no text"):
+        write_page(path)
+    assert list(tmp_path.iterdir()) == [path]

@@ -3,24 +3,21 @@
 import ast
 import difflib
 import io
-import json
+import math
 import reprlib
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from task_vectors.pages.ranges import find_rule, follows_rule
+from task_vectors.pages.reading import ParameterError, read_cells, read_yaml
 from task_vectors.paths import project_root
 
 SHOWN = 120  # characters of a value in an error
+LARGEST = 2**53  # whole numbers up to it are the same in JSON, in tables and on a GPU
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 FORM = "`name: type = literal  # help` on one line, with a type out of " + ", ".join(TYPES)
-
-
-class ParameterError(ValueError):
-    """A notebook name, a parameter or a value that cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,11 @@ class Parameter:
         items = {type(item).__name__ for item in self.default} if self.type == "list" else set()
         return items.pop() if len(items) == 1 and items <= TYPES.keys() else None
 
+    @property
+    def rule(self) -> str | None:
+        """Which values of the type it may have, in the words that end its help."""
+        return find_rule(self.help)
+
 
 def find_notebook(name: str) -> Path:
     """The notebook called `name`: a path, a full name (`11_high_rank_failure`) or its number (`11`)."""
@@ -58,16 +60,12 @@ def find_notebook(name: str) -> Path:
     if len(numbered) == 1:
         return numbered[0]
     known = ", ".join(notebooks) or "none"
-    raise ParameterError(f"no notebook {name!r}{_closest(name, notebooks)}; there are: {known}")
+    raise ParameterError(f"no notebook {name!r}{closest(name, notebooks)}; there are: {known}")
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
     """The parameters of a notebook by name, in the order of its one cell tagged `parameters`."""
-    try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError):
-        raise ParameterError(f"{notebook} is not a notebook of format 4") from None
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    tagged = [cell for cell in read_cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ParameterError(f"{notebook} has {len(tagged)} cells tagged `parameters`; it must have exactly one")
     found: dict[str, Parameter] = {}
@@ -77,8 +75,13 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         parameter = _parse_line(line)
         if parameter is None or parameter.name in found:
             wrong = f"gives {parameter.name!r} a second time" if parameter else f"must be {FORM}"
-            raise ParameterError(f"{notebook}: line {number} of the cell tagged `parameters` {wrong}: {line.strip()}")
+            where = f"{notebook}: line {number} of the cell tagged `parameters`"
+            raise ParameterError(f"{where} {wrong}: {_cut(line.strip())}")
         found[parameter.name] = parameter
+    try:
+        check_values({name: parameter.default for name, parameter in found.items()}, found)
+    except ParameterError as error:
+        raise ParameterError(f"{notebook}, its own default: {error}") from None
     return found
 
 
@@ -99,17 +102,23 @@ def check_values(values: Mapping[str, object], parameters: Mapping[str, Paramete
     checked = {}
     for name, value in values.items():
         if name not in parameters:
-            hint = _closest(name, {known: parameter.kind for known, parameter in parameters.items()})
+            hint = closest(name, {known: parameter.kind for known, parameter in parameters.items()})
             raise ParameterError(f"unknown parameter {name!r}{hint}; all: {_listing(parameters)}")
         parameter = parameters[name]
+        wanted = ", ".join(filter(None, [parameter.kind, parameter.rule]))
         if not _has_type(value, parameter.type):
-            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got {_shown(value)}")
+            raise ParameterError(f"parameter {name!r} must be {wanted}, got {_shown(value)}")
         item_type = parameter.item_type
         wrong = [item for item in value if not _has_type(item, item_type)] if item_type else []
         if wrong:
-            raise ParameterError(f"parameter {name!r} must be {parameter.kind}, got the element {_shown(wrong[0])}")
+            raise ParameterError(f"parameter {name!r} must be {wanted}, got the element {_shown(wrong[0])}")
         if not _is_plain(value):
-            raise ParameterError(f"parameter {name!r} takes finite numbers, texts and booleans, got {_shown(value)}")
+            raise ParameterError(
+                f"parameter {name!r} takes finite numbers, texts and booleans (whole numbers up to 2^53), "
+                f"got {_shown(value)}"
+            )
+        if parameter.rule and not follows_rule(value, parameter.rule):
+            raise ParameterError(f"parameter {name!r} must be {wanted}, got {_shown(value)}")
         checked[name] = float(value) if parameter.type == "float" else value
     return checked
 
@@ -121,6 +130,15 @@ def is_default(notebook_name: str, values: Mapping[str, object]) -> bool:
     if missing:
         raise ParameterError(f"is_default needs a value for every parameter of {notebook_name}; missing: {missing}")
     return all(values[name] == parameter.default for name, parameter in parameters.items())
+
+
+def closest(name: str, known: Mapping[str, object]) -> str:
+    """What was probably meant, as the end of an error; the type too, where `known` gives types in words."""
+    best = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not best:
+        return ""
+    kind = f" ({known[best[0]]})" if isinstance(known[best[0]], str) else ""
+    return f"; did you mean {best[0]!r}{kind}?"
 
 
 def _parse_line(line: str) -> Parameter | None:
@@ -147,7 +165,7 @@ def _parse_text(text: str, kind: str) -> object:
         if kind == "bool":
             return {"true": True, "false": False}.get(text.lower(), text)
         return _parse_list(text) if kind == "list" else text
-    except (ValueError, SyntaxError, RecursionError, MemoryError, yaml.YAMLError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
 
 
@@ -155,7 +173,7 @@ def _parse_list(text: str) -> object:
     try:
         return ast.literal_eval(text)  # reads 1e-3 as a number, which YAML 1.1 does not
     except (ValueError, SyntaxError):
-        return yaml.safe_load(text)  # reads [antonym, copy] without quotes
+        return read_yaml(text)  # reads [antonym, copy] without quotes
 
 
 def _has_type(value: object, kind: str) -> bool:
@@ -167,23 +185,22 @@ def _has_type(value: object, kind: str) -> bool:
 def _is_plain(value: object) -> bool:
     """Numbers that are finite, texts of Unicode, booleans, and lists of these: what a record's key can be made of."""
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError):
+        if isinstance(value, list):
+            return all(map(_is_plain, value))
+        if isinstance(value, str):
+            value.encode()
+            return True
+        return abs(value) <= LARGEST if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
+    except (UnicodeEncodeError, RecursionError):
         return False
-    return not (isinstance(value, list) and any(isinstance(item, dict | tuple) for item in value))
 
 
 def _shown(value: object) -> str:
-    text = reprlib.repr(value)
+    return _cut(reprlib.repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def _closest(name: str, known: Mapping[str, object]) -> str:
-    best = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not best:
-        return ""
-    kind = f" ({known[best[0]]})" if isinstance(known[best[0]], str) else ""
-    return f"; did you mean {best[0]!r}{kind}?"
 
 
 def _listing(parameters: Mapping[str, Parameter]) -> str:

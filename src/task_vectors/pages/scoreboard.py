@@ -14,6 +14,7 @@ import pandas as pd
 
 from task_vectors.measures.statistics import Estimate
 from task_vectors.pages.findings import COLUMNS, ROWS
+from task_vectors.pages.reading import ParameterError, read_cells
 from task_vectors.paths import project_root
 
 TOLERANCE = 0.05  # of an interval's width, by which an estimate may move from processor to processor
@@ -57,16 +58,32 @@ def _near(a: float, b: float, tolerance: float) -> bool:
 
 
 def executed_findings(executed: Iterable[Path]) -> pd.DataFrame:
-    """The rows that executed notebooks keep, of those that ran at their default parameters."""
-    rows = []
-    for path in executed:
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            for output in cell.get("outputs", ()):
-                if output.get("metadata", {}).get("scrapbook", {}).get("name") == ROWS:
-                    [text] = output["data"].values()
-                    rows += json.loads(ast.literal_eval("".join(text)))
+    """The rows that executed notebooks keep, of those that ran at their default parameters.
+
+    Raises ParameterError, which names the file, for one that is damaged.
+    """
+    rows = [row for path in executed for row in _rows(path)]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "default"])
     return table[table.default.astype(bool)].drop(columns="default")
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    outputs = [output for cell in read_cells(path) for output in cell.get("outputs", ())]
+    rows = []
+    for output in outputs:
+        kept = output.get("metadata", {}).get("scrapbook")
+        if not isinstance(kept, dict) or kept.get("name") != ROWS:
+            continue
+        try:
+            [text] = output["data"].values()
+            found = json.loads(ast.literal_eval("".join(text)))
+            complete = all(row.keys() >= {*COLUMNS, "default"} for row in found)
+        except (LookupError, ValueError, SyntaxError, TypeError, AttributeError, RecursionError, MemoryError):
+            complete = False
+        if not complete:
+            raise ParameterError(f"{path}: the findings that it keeps cannot be read; execute the notebook again")
+        rows += found
+    return rows
 
 
 def accept(found: pd.DataFrame) -> None:

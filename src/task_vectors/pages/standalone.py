@@ -10,6 +10,7 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
 
 from task_vectors.pages.charts import HIDDEN, MARKUP, vega_bundle
+from task_vectors.pages.reading import read_cells
 
 # nbconvert's own page loads require.js, MathJax 2, Mermaid and a widget manager from elsewhere: no such block here.
 TEMPLATE = """
@@ -40,7 +41,8 @@ EQUATION_LABEL = re.compile(r"\$\$[ \t]*\(([\w:-]+)\)[ \t]*$", re.MULTILINE)
 
 
 def write_page(executed: Path) -> Path:
-    """Write the HTML page of an executed notebook beside it."""
+    """Write the HTML page of an executed notebook beside it; ParameterError for a file that is no notebook."""
+    read_cells(executed)
     page = executed.with_suffix(".html")
     page.write_text(render(nbformat.read(executed, as_version=4)), encoding="utf-8")
     return page
