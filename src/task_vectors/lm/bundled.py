@@ -20,7 +20,6 @@ VARIABLE = "TASK_VECTORS_CACHE"  # names the folder of converted models
 SUMS = "checksums.json"
 QUICK = 1.5e9  # bytes; a larger file's sum would take seconds at every load: its size and header are compared
 HEAD = 2**20  # bytes, in which safetensors have their header
-MARGIN = 1.6  # memory that a conversion takes, times the weights in float32
 CONVERTED = (8e6, 23e6)  # weights a second on one thread, measured without and with AVX-512
 
 
@@ -120,6 +119,11 @@ def package_files(name: str) -> list[Path]:
     return found
 
 
+def conversion_memory(name: str) -> float:
+    """Bytes that a conversion takes at its peak: as measured, of which a GB is the libraries and one table's copy."""
+    return 1e9 + 1.2 * 4 * BUNDLED[name].weights
+
+
 def intact(folder: Path, whole: bool = False) -> bool:
     """Are the folder's files those that were written, to the bit? Large ones by size and header, unless `whole`."""
     try:
@@ -168,7 +172,7 @@ def _quick(facts: dict[str, dict]) -> dict[str, dict]:
 
 def _convert(name: str, parts: list[Path], folder: Path) -> None:
     size = 4 * BUNDLED[name].weights  # bytes, in float32
-    check_memory(f"{name}, to be converted once,", MARGIN * size)
+    check_memory(f"{name}, to be converted once,", conversion_memory(name))
     need, free = size + sum(part.stat().st_size for part in parts), shutil.disk_usage(folder.parent).free
     if need > free:
         raise ModelError(
@@ -186,15 +190,15 @@ def _convert(name: str, parts: list[Path], folder: Path) -> None:
         # transformers parses the file, with its 262 k tokens, anew for config, tokenizer and weights: once is enough.
         reader, gguf.GGUFReader = gguf.GGUFReader, functools.cache(gguf.GGUFReader)
         try:
-            # Before the weights: its names and merges take half a gigabyte for a while.
-            AutoTokenizer.from_pretrained(scratch, gguf_file=file).save_pretrained(done)
             model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=file, dtype=torch.float32)
+            # The weights are plain float32 by now; the quantizer's mark would forbid saving them.
+            model.hf_quantizer = None
+            del model.config.quantization_config
+            model.save_pretrained(done)
+            del model  # before the tokenizer, whose names and merges take half a gigabyte
+            AutoTokenizer.from_pretrained(scratch, gguf_file=file).save_pretrained(done)
         finally:
             gguf.GGUFReader = reader
-        # The weights are plain float32 by now; the quantizer's mark would forbid saving them.
-        model.hf_quantizer = None
-        del model.config.quantization_config
-        model.save_pretrained(done)
         _write_facts(done)
         if folder.exists():
             folder.rename(scratch / "damaged")

@@ -2,7 +2,15 @@
 
 import pandas as pd
 
-from task_vectors.lm.bundled import BUNDLED, CONVERTED, MARGIN, ModelError, converted_folder, intact, package_files
+from task_vectors.lm.bundled import (
+    BUNDLED,
+    CONVERTED,
+    ModelError,
+    conversion_memory,
+    converted_folder,
+    intact,
+    package_files,
+)
 
 
 def inventory(check: bool = False) -> pd.DataFrame:
@@ -20,7 +28,7 @@ def inventory(check: bool = False) -> pd.DataFrame:
                 "state": _state(name, check),
                 "weights": f"{bundled.weights / 1e6:.0f} M",
                 "disk": f"{size:.1f} GB",
-                "to convert": f"{MARGIN * size:.1f} GB, "
+                "to convert": f"{conversion_memory(name) / 1e9:.1f} GB, "
                 + " to ".join(f"{bundled.weights / speed / 60:.1f}" for speed in reversed(CONVERTED))
                 + " min",
                 "float32": f"{size:.1f} GB",
