@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from task_vectors.lm.interventions import SweepScores
-from task_vectors.lm.pinned_weights import checked_model
+from task_vectors.lm.pinned_weights import answer_tolerance, checked_model, log_prob_tolerance
 from task_vectors.lm.task_vector import RULES, Evaluation, answer_room, choose_layers, evaluate, test_answers
 from task_vectors.prompts.few_shot import Prompts, few_shot_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
@@ -136,17 +136,19 @@ def verify(record: Record) -> list[Comparison]:
     room = answer_room(lm, samples)
     [again] = test_answers(lm, [_beginning(samples[0])], recorded.layers, room)
     before = recorded.answers.iloc[:CHECK_PROMPTS]
-    compared = []
+    compared, few = [], answer_tolerance(facts["dtype"])
     for method in ("icl", "vector"):
         same = (again[method] == before[method]).sum()
-        compared.append(Comparison(f"{method}: texts that are the same", len(before), same, 0))
+        compared.append(Comparison(f"{method}: texts that are the same", len(before), same, few))
         for rule in RULES:
             column = f"{method}_{rule}"
-            compared.append(Comparison(f"{column}: share", before[column].mean(), again[column].mean(), 0))
+            same = (again[column] == before[column]).sum()
+            compared.append(Comparison(f"{column}: verdicts that are the same", len(before), same, few))
     held_out = few_shot_prompts(task, n_demos, facts["n_selection"], facts["seeds"][0], pool="selection", **settings)
     _, scores = choose_layers(lm, _beginning(held_out))
     log_probs = [part.log_prob[:CHECK_PROMPTS].mean().item() for part in (recorded.selection, scores)]
-    return [*compared, Comparison("log-probability of selection answers, mean over layers", *log_probs, 1e-3)]
+    what = "log-probability of selection answers, mean over layers"
+    return [*compared, Comparison(what, *log_probs, log_prob_tolerance(facts["dtype"]))]
 
 
 def rests_on(parameters: Mapping[str, object]) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from task_vectors.lm.interventions import capture, continue_greedily, unembed
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.pinned_weights import checked_model
+from task_vectors.lm.pinned_weights import answer_tolerance, checked_model, log_prob_tolerance
 from task_vectors.lm.task_vector import answer_room, choose_layers, evaluate, test_answers
 from task_vectors.lm.tokens import answer_tokens
 from task_vectors.prompts.few_shot import Prompts, completion, few_shot_prompts, render
@@ -77,8 +77,9 @@ def verify(record: Record) -> list[Comparison]:
     )
     layers = record.table("layers").set_index("rule").layer.to_dict()
     before, [again] = record.table("answers"), test_answers(lm, [test], layers, answer_room(lm, [test]))
+    few = answer_tolerance(facts["dtype"])
     compared = [
-        Comparison(f"{method}: texts that are the same", len(before), (again[method] == before[method]).sum(), 0)
+        Comparison(f"{method}: texts that are the same", len(before), (again[method] == before[method]).sum(), few)
         for method in ("icl", "vector")
     ]
     _, sweep = choose_layers(lm, held_out)
@@ -87,7 +88,9 @@ def verify(record: Record) -> list[Comparison]:
     same = (tokens.token == lens(lm, asked, test).token).sum()
     return [
         *compared,
-        Comparison("log-probability of selection answers, mean over layers", *log_probs, 1e-3),
+        Comparison(
+            "log-probability of selection answers, mean over layers", *log_probs, log_prob_tolerance(facts["dtype"])
+        ),
         # Tokens that are nearly as likely change places from processor to processor.
         Comparison("tokens of the lens that are the same", len(tokens), same, 0.1),
     ]

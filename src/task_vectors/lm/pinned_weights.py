@@ -35,6 +35,16 @@ def checked_model(name: str, weights: str, dtype: str, revision: str = "") -> La
     return lm
 
 
+def answer_tolerance(dtype: str) -> float:
+    """Share of greedy answers that another processor may write otherwise: half precision rounds as it multiplies."""
+    return 0.0 if dtype == "float32" else 0.25
+
+
+def log_prob_tolerance(dtype: str) -> float:
+    """The same for a mean log-probability, relative."""
+    return 1e-3 if dtype == "float32" else 0.05
+
+
 @functools.cache  # gigabytes, and each record asks
 def _folder_digest(name: str) -> str:
     digest = hashlib.sha256()
