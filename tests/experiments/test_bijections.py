@@ -78,7 +78,7 @@ def test_an_altered_verdict_is_found_out(parameters):
     record = recorded(BOTH_WAYS, **parameters)
     was = record.table("answers")["vector_word"][1]
     [wrong] = [item for item in verify(alter(record, "vector_word", 1, not was)) if not item.agrees]
-    assert wrong.what == "vector_word: share"
+    assert wrong.what == "vector_word: verdicts that are the same"
 
 
 def test_an_altered_sweep_is_found_out(parameters, monkeypatch):
