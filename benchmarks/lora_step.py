@@ -21,12 +21,11 @@ from task_vectors.lm.finetuning import (
     Tuning,
     adapted,
     answer_loss,
-    tokenized_batch,
     training_prompts,
     training_step,
 )
 from task_vectors.lm.models import LanguageModel, load_model
-from task_vectors.lm.tokens import Tokens
+from task_vectors.lm.tokens import Tokens, whole_lines
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
 MODEL = "gemma-3-270m"
@@ -74,7 +73,7 @@ def seconds_of(lm: LanguageModel, third: str, step: int) -> dict[str, float]:
 
 
 def batch_of(lm: LanguageModel, tuning: Tuning, step: int) -> Tokens:
-    return tokenized_batch(lm, *training_prompts(bitwise_arithmetic(), tuning, step))
+    return whole_lines(lm, *training_prompts(bitwise_arithmetic(), tuning, step))
 
 
 def tuning_of(lm: LanguageModel, third: str) -> Tuning:

@@ -30,9 +30,8 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>")
 
 
-def _with(before: list[str], behind: list[str]) -> PreTrainedTokenizerFast:
-    """The byte tokenizer with special tokens before and behind a text."""
-    tokenizer = byte_tokenizer()
+def _with(tokenizer: PreTrainedTokenizerFast, before: list[str], behind: list[str]) -> PreTrainedTokenizerFast:
+    """It puts special tokens before and behind a text."""
     template = " ".join([*before, "$A", *behind])
     special = [(name, tokenizer.convert_tokens_to_ids(name)) for name in {*before, *behind}]
     if special:
@@ -40,28 +39,64 @@ def _with(before: list[str], behind: list[str]) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def piece_tokenizer() -> PreTrainedTokenizerFast:
-    """As SentencePiece makes them: a space is ▁ and part of a piece, a line break is a byte, and decoding drops the
-    first ▁."""
+def merging_tokenizer(merges: list[tuple[str, str]]) -> PreTrainedTokenizerFast:
+    """As those of Qwen and Llama 3: bytes that are merged, among them a period and the line break (Ċ) after it."""
+    names = ["<bos>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    core = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>")
+
+
+def piece_tokenizer(prefix: bool = True) -> PreTrainedTokenizerFast:
+    """As SentencePiece makes them: a space is ▁ and part of a piece, and a line break is a byte.
+
+    With a prefix, a text begins with ▁, and decoding drops the first one.
+    """
     letters = [chr(i) for i in range(33, 127)]
     names = ["<s>", "</s>", "<unk>", "<0x0A>", "▁", "→", "▁→", *letters, *(f"▁{letter}" for letter in letters)]
     merges = [("▁", letter) for letter in ("→", *letters)]
     core = Tokenizer(
         models.BPE({name: i for i, name in enumerate(names)}, merges, unk_token="<unk>", byte_fallback=True)
     )
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    core.decoder = decoders.Sequence(parts)
+    spaces = normalizers.Replace(" ", "▁")
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces]) if prefix else spaces
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    core.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)] if prefix else parts)
     core.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
 
 
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """As BERT's: small letters, spaces and line breaks are dropped, and decoding puts a space between words."""
+    letters = [chr(i) for i in range(33, 127) if not chr(i).isupper()]
+    names = ["[CLS]", "[SEP]", "[UNK]", "→", *letters, *(f"##{letter}" for letter in letters)]
+    core = Tokenizer(models.WordPiece({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    core.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)])
+    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special)
+
+
+def normalizing_tokenizer(normalizer: normalizers.Normalizer) -> PreTrainedTokenizerFast:
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizer
+    return tokenizer
+
+
+MERGES = [(".", "Ċ"), ("Ċ", "Ċ"), ("Ġ", "c"), ("l", "e")]
 TOKENIZERS = {
     "bytes": byte_tokenizer,
-    "beginning of text before": lambda: _with(["<bos>"], []),
-    "end of text behind": lambda: _with([], ["<eos>"]),
-    "both": lambda: _with(["<bos>"], ["<eos>"]),
+    "beginning of text before": lambda: _with(byte_tokenizer(), ["<bos>"], []),
+    "end of text behind": lambda: _with(byte_tokenizer(), [], ["<eos>"]),
+    "both": lambda: _with(byte_tokenizer(), ["<bos>"], ["<eos>"]),
     "pieces": piece_tokenizer,
+    "pieces without a prefix": lambda: piece_tokenizer(prefix=False),
+    "merges": lambda: merging_tokenizer(MERGES),  # as Qwen's
+    "merges, beginning of text before": lambda: _with(merging_tokenizer(MERGES), ["<bos>"], []),  # as Llama 3's
+    "compatible characters": lambda: normalizing_tokenizer(normalizers.NFKC()),
+    "words": word_tokenizer,
 }
 
 

@@ -13,12 +13,12 @@ from task_vectors.lm.finetuning import (
     bands,
     n_trained_parameters,
     target_modules,
-    tokenized_batch,
     train,
     tuned,
 )
 from task_vectors.lm.forward import layer_edits
 from task_vectors.lm.interventions import capture
+from task_vectors.lm.tokens import whole_lines
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,11 @@ def test_gradients_are_those_of_the_weights_seen_through_a(tiny):
     """At B = 0 the gradient of B is alpha / rank · ∂loss/∂W Aᵀ, and that of A is 0."""
     tuning = replace(TUNING, dropout=0)
     names = target_modules(tiny, tuning)
-    answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).backward()
+    answer_loss(tiny, whole_lines(tiny, TEXTS, COMPLETIONS)).backward()
     full = {name: tiny.model.get_submodule(name).weight.grad for name in names}
     tiny.model.zero_grad()
     with adapted(tiny, tuning, training=True) as parameters:
-        answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).backward()
+        answer_loss(tiny, whole_lines(tiny, TEXTS, COMPLETIONS)).backward()
         for name in names:
             A, B = (parameters[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
             weight = full[name].T if isinstance(tiny.model.get_submodule(name).base_layer, Conv1D) else full[name]
@@ -134,7 +134,7 @@ def test_nothing_below_the_lowest_trained_layer_has_a_graph(tiny, lowest):
     edits = {layer: lambda hidden, layer=layer: needs.update({layer: hidden.requires_grad}) for layer in range(3)}
     layers = tuple(sorted({lowest, 2}))
     with adapted(tiny, replace(TUNING, layers=layers), training=True), layer_edits(tiny, edits):
-        answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS))
+        answer_loss(tiny, whole_lines(tiny, TEXTS, COMPLETIONS))
     assert needs == {layer: layer >= lowest for layer in range(3)}
 
 

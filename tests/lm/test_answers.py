@@ -4,31 +4,22 @@ from itertools import product
 
 import pytest
 import torch
-from tiny_models import byte_tokenizer, tiny_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_models import byte_tokenizer, merging_tokenizer, tiny_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from task_vectors.lm.answers import end_of_line_ids, judge
-from task_vectors.lm.finetuning import answer_loss, tokenized_batch
+from task_vectors.lm.finetuning import answer_loss
 from task_vectors.lm.interventions import capture, continue_greedily, layer_sweep
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.scoring import score
-from task_vectors.lm.tokens import answer_lines
+from task_vectors.lm.tokens import answer_lines, whole_lines
 
 MERGED = [(".", "Ċ"), (".Ċ", "Ċ"), ("m", ".")]  # as Qwen and Llama 3 merge a period and the line break after it
 
 
-def merging_tokenizer() -> PreTrainedTokenizerFast:
-    names = ["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, MERGED)]
-    core = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges=MERGED))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>")
-
-
 @pytest.fixture
 def merging() -> LanguageModel:
-    tokenizer = merging_tokenizer()
+    tokenizer = merging_tokenizer(MERGED)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -94,7 +85,7 @@ def test_a_model_that_learned_to_write_such_an_answer_is_told_so(merging):
     texts, answers = ["12 ->", "21 ->"], [" p.m.", " a.m."]
     optimizer = torch.optim.AdamW(merging.model.parameters(), lr=3e-3)
     for _ in range(80):
-        loss = answer_loss(merging, tokenized_batch(merging, texts, answers))
+        loss = answer_loss(merging, whole_lines(merging, texts, answers))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

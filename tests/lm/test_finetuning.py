@@ -19,7 +19,6 @@ from task_vectors.lm.finetuning import (
     Tuning,
     adapted,
     answer_loss,
-    tokenized_batch,
     train,
     training_prompts,
     training_step,
@@ -27,6 +26,7 @@ from task_vectors.lm.finetuning import (
 )
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.scoring import score
+from task_vectors.lm.tokens import whole_lines
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 from task_vectors.tasks.families.pos import pos_tagging
 
@@ -47,7 +47,7 @@ def loss_by_hand(lm, text, completion):
 def test_the_loss_is_that_of_the_answer_and_the_end_of_its_line(tiny):
     sums, numbers = zip(*map(loss_by_hand, [tiny] * 3, TEXTS, COMPLETIONS), strict=True)
     assert numbers == (3, 7, 4)  # bytes: a space, the answer, a line break
-    found = answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).item()
+    found = answer_loss(tiny, whole_lines(tiny, TEXTS, COMPLETIONS)).item()
     assert found == pytest.approx(sum(sums).item() / sum(numbers), rel=1e-4)
 
 
@@ -58,8 +58,8 @@ def test_a_batch_is_its_prompts_one_by_one(tiny):
     numbers = torch.tensor([3, 7, 4]) / 14
     with adapted(tiny, tuning, training=True) as parameters:
         finetuning._fill(parameters, adapter.weights)
-        together = answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS))
-        batches = [tokenized_batch(tiny, [x], [y]) for x, y in zip(TEXTS, COMPLETIONS, strict=True)]
+        together = answer_loss(tiny, whole_lines(tiny, TEXTS, COMPLETIONS))
+        batches = [whole_lines(tiny, [x], [y]) for x, y in zip(TEXTS, COMPLETIONS, strict=True)]
         alone = torch.stack([answer_loss(tiny, batch) for batch in batches])
         torch.testing.assert_close(together, (alone * numbers).sum(), rtol=1e-4, atol=1e-4)
         found, expected = (
@@ -71,8 +71,9 @@ def test_a_batch_is_its_prompts_one_by_one(tiny):
 def test_the_loss_is_what_the_evaluation_scores_where_a_line_has_one_end(tiny, monkeypatch):
     [end] = tiny.tokenizer("\n", add_special_tokens=False).input_ids
     monkeypatch.setattr(answers, "line_ends", lambda _: {"": [end]})
+    monkeypatch.setattr(answers, "text_ends", lambda _: [])
     expected = -score(tiny, TEXTS, COMPLETIONS).log_prob.sum().item() / 14  # tokens
-    assert answer_loss(tiny, tokenized_batch(tiny, TEXTS, COMPLETIONS)).item() == pytest.approx(expected, rel=1e-4)
+    assert answer_loss(tiny, whole_lines(tiny, TEXTS, COMPLETIONS)).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("family", [bitwise_arithmetic(), pos_tagging()], ids=["bitwise", "pos"])
@@ -106,7 +107,7 @@ def test_a_tiny_model_learns(tiny_llama):
     tuning = Tuning((0, 1, 2), rank=4, dropout=0.0, steps=60, batch=12, rate=0.03, warm_up=5, n_demos=1)
     adapter, losses, _ = train(tiny_llama, FAMILY, tuning)
     assert losses[-10:].mean() < 0.5 * losses[:5].mean()
-    held_out = tokenized_batch(tiny_llama, *training_prompts(FAMILY, replace(tuning, seed=99), 0))
+    held_out = whole_lines(tiny_llama, *training_prompts(FAMILY, replace(tuning, seed=99), 0))
     before = answer_loss(tiny_llama, held_out)
     with tuned(tiny_llama, adapter):
         assert answer_loss(tiny_llama, held_out) < 0.5 * before

@@ -9,9 +9,9 @@ from task_vectors.lm.finetuning import (
     Adapter,
     Tuning,
     adapted,
-    tokenized_batch,
     training_prompts,
 )
+from task_vectors.lm.tokens import whole_lines
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
 FAMILY = bitwise_arithmetic(digits=3)
@@ -46,4 +46,4 @@ def assert_same_run(one, other):
 
 
 def batch_of(lm, step):
-    return tokenized_batch(lm, *training_prompts(FAMILY, TUNING, step))
+    return whole_lines(lm, *training_prompts(FAMILY, TUNING, step))

@@ -19,7 +19,6 @@ from task_vectors.lm.finetuning import (
     Adapter,
     Tuning,
     answer_loss,
-    tokenized_batch,
     train,
     training_prompts,
     tuned,
@@ -29,7 +28,7 @@ from task_vectors.lm.interventions import unembed
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.pinned_weights import checked_model
 from task_vectors.lm.scoring import score_tokens
-from task_vectors.lm.tokens import tokens_up_to_answer
+from task_vectors.lm.tokens import tokens_up_to_answer, whole_lines
 from task_vectors.measures.decodability import K
 from task_vectors.prompts.families import FamilyPrompts, family_prompts
 from task_vectors.records.store import Comparison, Experiment, Record
@@ -154,7 +153,7 @@ def _first_loss(
 ) -> float:
     """Before its first update an adapter changes nothing: all bands and rates of a seed share this loss."""
     lm, how = checked_model(model, weights, dtype), Tuning((0,), n_demos=n_demos, batch=batch, seed=seed)
-    batch = tokenized_batch(lm, *training_prompts(get_family(family, json.loads(options)), how, 0))
+    batch = whole_lines(lm, *training_prompts(get_family(family, json.loads(options)), how, 0))
     return answer_loss(lm, batch).item()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import line_ends
+from task_vectors.lm.tokens import line_ends, text_ends
 
 END = -1  # in place of a token's id
 
@@ -37,7 +37,7 @@ def judge(lm: LanguageModel, logits: Tensor, answers: Sequence[Sequence[int]]) -
     lengths = torch.tensor([len(answer) + 1 for answer in answers])  # [R]
     starts = lengths.cumsum(0) - lengths  # [R]
     targets = torch.tensor([token for answer in answers for token in (*answer, END)], device=logits.device)  # [tokens]
-    ends = _ids(lm, "")
+    ends = _ids(lm, line_ends(lm.tokenizer)[""] + text_ends(lm))
     best, total = logits.argmax(-1), logits.logsumexp(-1)  # [tokens]
     hit = torch.where(targets == END, torch.isin(best, ends), best == targets).cpu()
     word = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
@@ -61,11 +61,11 @@ def judge(lm: LanguageModel, logits: Tensor, answers: Sequence[Sequence[int]]) -
 
 def end_of_line_ids(lm: LanguageModel) -> Tensor:
     """Ids of all tokens in which a line ends, wherever in them it does, and of the end of text, [E]."""
-    return torch.tensor(sorted({i for ids in line_ends(lm.tokenizer).values() for i in ids}), device=lm.device)
+    return _ids(lm, sorted({i for ids in line_ends(lm.tokenizer).values() for i in ids} | set(text_ends(lm))))
 
 
-def _ids(lm: LanguageModel, rest: str) -> Tensor:
-    return torch.tensor(line_ends(lm.tokenizer)[rest], device=lm.device)
+def _ids(lm: LanguageModel, ids: list[int]) -> Tensor:
+    return torch.tensor(ids, dtype=torch.long, device=lm.device)
 
 
 @cache

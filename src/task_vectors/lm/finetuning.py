@@ -25,8 +25,8 @@ from transformers.pytorch_utils import Conv1D
 from task_vectors.checkpoints import TrainingDiverged, claimed, read_tensors, resume, save_checkpoint, write_tensors
 from task_vectors.lm.forward import logits_where
 from task_vectors.lm.models import LanguageModel, layer_path
-from task_vectors.lm.tokens import Tokens, check_context, pad, tokenized
-from task_vectors.prompts.few_shot import TERMINATOR, completion, render
+from task_vectors.lm.tokens import Tokens, check_context, pad, whole_lines
+from task_vectors.prompts.few_shot import completion, render
 from task_vectors.tasks.families.family import TaskFamily
 
 ALL_LINEAR = "all-linear"
@@ -127,12 +127,6 @@ def training_prompts(family: TaskFamily, tuning: Tuning, step: int) -> tuple[lis
     return texts, completions
 
 
-def tokenized_batch(lm: LanguageModel, texts: list[str], completions: list[str]) -> Tokens:
-    """Texts as the model reads them, and completions with the end of their line, as the tokenizer spells both at once:
-    an answer that ends in a period may share its last token with the line break."""
-    return tokenized(lm, texts, [completion + TERMINATOR for completion in completions])
-
-
 def answer_loss(lm: LanguageModel, batch: Tokens) -> Tensor:
     """Mean cross-entropy of the tokens of the answers and of the end of the line after each."""
     prompts, tails = batch
@@ -173,7 +167,7 @@ def train(
         steps = range(len(losses), stop)
         batches = []
         for step in tqdm(steps, desc="prompts", mininterval=5):
-            batches.append(tokenized_batch(lm, *training_prompts(family, tuning, step)))
+            batches.append(whole_lines(lm, *training_prompts(family, tuning, step)))
             check_context(lm, batches[-1])
         progress = tqdm(steps, initial=len(losses), total=stop, desc=f"LoRA, seed {tuning.seed}", mininterval=5)
         for step, batch in zip(progress, batches, strict=True):

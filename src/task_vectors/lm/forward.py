@@ -84,10 +84,10 @@ def chunks(prompts: list[list[int]], rows: int, shared: int) -> Iterator[list[li
     return (prompts[start : start + step] for start in range(0, len(prompts), step))
 
 
-def fits_window(lm: LanguageModel, tokens: int) -> bool:
+def fits_window(lm: LanguageModel, tokens: int, generated: int = 0) -> bool:
     # Pads between a shared beginning and its continuations would use up columns of a sliding attention window.
     window = getattr(lm.model.config.get_text_config(), "sliding_window", None)
-    return window is None or 2 * tokens <= window
+    return window is None or 2 * tokens + generated <= window
 
 
 class Run:

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from task_vectors.lm.answers import end_of_line_ids, judge
 from task_vectors.lm.forward import Edit, Run, check_cache, check_layer, chunks, fits_window, layer_edits
-from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import Tokens, answer_lines, check_context, common_beginning, pad, tokenize
-from task_vectors.prompts.few_shot import TERMINATOR
+from task_vectors.lm.models import LanguageModel, layer_path
+from task_vectors.lm.tokens import Tokens, answer_lines, check_context, common_beginning, line_of, pad, tokenize
 
 
 class SweepScores(NamedTuple):
@@ -63,8 +62,10 @@ def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tens
 
     def note(_module, args: tuple, kwargs: dict) -> None:
         nonlocal read, width, continues
-        cache = kwargs.get("past_key_values")
-        continues = cache is not None and cache.get_seq_length() > 0
+        cache, state = kwargs.get("past_key_values"), kwargs.get("cache_params")  # the second: a recurrent model's
+        continues = (cache is not None and cache.get_seq_length() > 0) or (
+            state is not None and state.has_previous_state()
+        )
         given = next(
             value for value in (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if value is not None
         )
@@ -83,7 +84,9 @@ def inject(lm: LanguageModel, vectors: Tensor, layer: int, positions: int | Tens
         hidden[rows, torch.where(at < 0, at + width, at)] = vectors.to(hidden)
         return hidden
 
-    handle = lm.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    # What holds the layers runs in every forward; OPT's base_model does not.
+    holder = layer_path(lm.model.config.model_type, lm.name).rpartition(".")[0]
+    handle = lm.model.get_submodule(holder).register_forward_pre_hook(note, with_kwargs=True)
     try:
         with layer_edits(lm, {layer: edit}):
             yield
@@ -151,10 +154,10 @@ def continue_greedily(
         if vectors is not None:
             edits[layer] = _replace_last(vectors[start : start + len(chunk)])
         start += len(chunk)
-        prompt = _prefill(lm, chunk, shared, edits)
+        prompt = _prefill(lm, chunk, shared, edits, max_tokens)
         written += _decode(lm, prompt, max_tokens)
         states.append(prompt.states)
-    texts = [lm.tokenizer.decode(ids, skip_special_tokens=True).split(TERMINATOR)[0].strip(" ") for ids in written]
+    texts = [line_of(lm, ids) for ids in written]
     return Continuation(texts, torch.tensor([ids[0] for ids in written]), torch.cat(states))
 
 
@@ -271,10 +274,16 @@ def _prompts(lm: LanguageModel, texts: list[str], generated: int = 0) -> list[li
     return ids
 
 
-def _prefill(lm: LanguageModel, ids: list[list[int]], shared: int = 1, edits: dict[int, Edit] | None = None) -> _Prompt:
+def _prefill(
+    lm: LanguageModel,
+    ids: list[list[int]],
+    shared: int = 1,
+    edits: dict[int, Edit] | None = None,
+    generated: int = 0,
+) -> _Prompt:
     """Run the prompts; beginnings that `shared` neighbours have in common run once. Edits see the last piece fed."""
     common = [0] * len(ids)
-    if shared > 1 and fits_window(lm, max(map(len, ids))):
+    if shared > 1 and fits_window(lm, max(map(len, ids)), generated):
         for start in range(0, len(ids), shared):
             group = ids[start : start + shared]
             # The last token stays out: it is where states are read and edited.

@@ -73,8 +73,10 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie, and where ids are put."""
-        return self.model.device
+        """Where the weights lie, and where ids are put: the first device, and main memory where all are loaded as they
+        are needed."""
+        places = (weight.device for weight in self.model.parameters())
+        return next((place for place in places if place.type != "meta"), torch.device("cpu"))
 
     @property
     def card(self) -> str:

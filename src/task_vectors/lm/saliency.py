@@ -5,7 +5,7 @@ and watches the gradient of the output. Layers are checkpointed: the forward pas
 backward pass runs one layer again, takes its saliency from queries, keys, values and gradient, and lets go of all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -39,13 +39,15 @@ def attention_saliency(lm: LanguageModel, text: str, target: str) -> Tensor:
     Raises:
         ValueError: text or target is empty, the target's tokens do not continue the text's, or the model's context is
             too short.
-        NotImplementedError: the model's attention cannot be watched (Falcon and GPT-J have their own).
+        NotImplementedError: the model's attention cannot be watched (Falcon and GPT-J have their own, Mamba
+            has none).
     """
     if not text or not target:
         raise ValueError(f"neither text nor target may be empty; got {text[-30:]!r} and {target!r}")
     [prompt], [answer] = tokenized(lm, [text], [target])
     read = prompt + answer[:-1]
     check_context(lm, Tokens([prompt], [answer[:-1]]))
+    _check_watched(lm, lm.model._supports_attention_backend)
     ids = torch.tensor([read], device=lm.device)  # [1, T]
     saliency = torch.full((lm.n_layers, len(read), len(read)), UNSEEN, device=lm.device)  # [L, T, T]
     with torch.enable_grad(), _watched(lm):
@@ -56,16 +58,21 @@ def attention_saliency(lm: LanguageModel, text: str, target: str) -> Tensor:
             attention_mask=torch.ones_like(ids),
             use_cache=False,
             logits_to_keep=len(answer),
-            saliency=saliency,  # transformers hands it on to `_attend`
+            # transformers hands it on to `_attend`, and accelerate moves no function from device to device.
+            saliency=saliency.__getitem__,
         ).logits[0]  # [answer, V]
         loss = nn.functional.cross_entropy(logits.float(), torch.tensor(answer, device=lm.device), reduction="sum")
         torch.autograd.grad(loss, states)
-    if (saliency[:, 0, 0] == UNSEEN).any():
+    _check_watched(lm, not (saliency[:, 0, 0] == UNSEEN).any())
+    return saliency
+
+
+def _check_watched(lm: LanguageModel, seen: bool) -> None:
+    if not seen:
         raise NotImplementedError(
             f"the attention of {lm.name} ({lm.model.config.model_type}) cannot be watched: "
             "it does not go through transformers' AttentionInterface"
         )
-    return saliency
 
 
 @contextmanager
@@ -95,14 +102,14 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    saliency: Tensor,
+    saliency: Callable[[int], Tensor],
     scaling: float | None = None,
     softcap: float | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
     """Output [1, T, H, e] of attention from query [1, H, T, d], key [1, G, T, d], value [1, G, T, e].
 
-    The backward pass writes saliency[l] [T, T], l the layer. attention_mask: [1, 1, T, T], True where a query may look;
+    The backward pass writes saliency(l) [T, T], l the layer. attention_mask: [1, 1, T, T], True where a query may look;
     None: at itself and all tokens before it.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -112,7 +119,7 @@ def _attend(
     else:  # which sdpa does not know
         weights = attention_weights(query, key, scale=scale, mask=mask, softcap=softcap)  # [1, H, T, T]
         out = (weights @ value.repeat_interleave(query.shape[1] // value.shape[1], 1)).transpose(1, 2)
-    return _Watch.apply(out, query, key, value, mask, scale, softcap, saliency[module.layer_idx]), None
+    return _Watch.apply(out, query, key, value, mask, scale, softcap, saliency(module.layer_idx)), None
 
 
 class _Watch(torch.autograd.Function):

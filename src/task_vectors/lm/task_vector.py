@@ -61,7 +61,7 @@ def evaluate(
         and vector_word, and what was asked.
 
     Raises:
-        ValueError: as `few_shot_prompts`, where the task has too few pairs.
+        ValueError: as `few_shot_prompts`, for too few pairs; as `score`, for an answer that cannot be scored.
     """
     check_cache(lm)
     settings = {"template": template, "queries_per_prefix": queries_per_prefix}
@@ -139,6 +139,7 @@ def begins_with_word(text: str, word: str) -> bool:
 
 def choose_layers(lm: LanguageModel, prompts: Prompts) -> tuple[dict[str, int], SweepScores]:
     """For each rule the layer where the prompts' own vectors do best; ties go to the higher mean log-probability."""
+    answer_lines(lm, prompts.zero_shot_texts, prompts.completions)  # refused here, before anything runs
     vectors = capture(lm, list(prompts.vector_texts))[list(prompts.prefix)]  # [B, L, d]
     scores = layer_sweep(lm, prompts.zero_shot_texts, vectors, prompts.completions)
     tie_breaker = scores.log_prob.mean(0).tolist()

@@ -18,9 +18,12 @@ BREAKS = ("\n", "\u010a", "<0x0A>")
 
 def tokenize(lm: LanguageModel, texts: list[str]) -> list[list[int]]:
     """Token ids of each text, with the special tokens that the tokenizer puts before it, and none behind: a prompt goes
-    on, and its last token is where states are read."""
+    on, and its last token is where states are read. ValueError for a text without any."""
     ids, behind = lm.tokenizer(list(texts)).input_ids, _n_behind(lm.tokenizer)
-    return [row[: len(row) - behind] for row in ids]
+    rows = [row[: len(row) - behind] for row in ids]
+    if [] in rows:
+        raise ValueError(f"the text {texts[rows.index([])]!r} has no tokens for {lm.name}: it has no state to read")
+    return rows
 
 
 @cache
@@ -62,26 +65,48 @@ def answer_tokens(lm: LanguageModel, texts: list[str], answers: list[str]) -> li
     return tokenized(lm, texts, answers).answers
 
 
+def whole_lines(lm: LanguageModel, texts: list[str], answers: list[str]) -> Tokens:
+    """Prompts, and answers with the end of their line, as the tokenizer spells both at once: an answer that ends in a
+    period may share its last token with the line break.
+
+    ValueError for answers that greedy decoding could never be found to write: the tokenizer drops line breaks, or
+    spells another text than the answer (in small letters, without accents, with spaces around a hyphen).
+    """
+    prompts = tokenize(lm, texts)
+    lines = tokens_after(lm, prompts, texts, [answer + TERMINATOR for answer in answers])
+    for answer, line in zip(answers, lines, strict=True):
+        if _before_break(lm.tokenizer.convert_ids_to_tokens(line[-1])) is None:
+            raise ValueError(f"the tokenizer of {lm.name} drops line breaks: whether an answer ends cannot be scored")
+        if (spelled := line_of(lm, line)) != answer.strip(" "):
+            raise ValueError(
+                f"the tokenizer of {lm.name} spells {answer!r} as {spelled!r}: no model could be found to write it"
+            )
+    return Tokens(prompts, lines)
+
+
 def answer_lines(lm: LanguageModel, texts: list[str], answers: list[str]) -> Tokens:
     """The same for answers that end their line, without that end.
 
     Where the answer's last token holds the line break too, the part before it is spelled by itself; what stands before
     is spelled as it is before such a token: "p", ".m", ".\\n" gives "p", ".m", ".".
     """
-    prompts = tokenize(lm, texts)
-    lines = tokens_after(lm, prompts, texts, [answer + TERMINATOR for answer in answers])
+    prompts, lines = whole_lines(lm, texts, answers)
     return Tokens(prompts, [_without_end(lm.tokenizer, line) for line in lines])
 
 
 def _without_end(tokenizer: PreTrainedTokenizerBase, line: list[int]) -> list[int]:
-    [name] = tokenizer.convert_ids_to_tokens(line[-1:])
-    rest = _before_break(name)
-    if rest is None:  # a tokenizer that drops line breaks
-        return line
+    rest = _before_break(tokenizer.convert_ids_to_tokens(line[-1]))
     if not rest:
         return line[:-1]
     known = _vocabulary(tokenizer)
     return line[:-1] + ([known[rest]] if rest in known else tokenizer(rest, add_special_tokens=False).input_ids)
+
+
+def line_of(lm: LanguageModel, ids: list[int]) -> str:
+    """The first line that tokens spell, to the letter but for the spaces around it; special tokens spell nothing."""
+    # Some tokenizers would tidy up: "a ." becomes "a.".
+    text = lm.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text.split(TERMINATOR)[0].strip(" ")
 
 
 @cache  # as a dictionary of a quarter of a million names it is made anew at every call
@@ -91,15 +116,22 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 @cache
 def line_ends(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
-    """Ids of the tokens that hold a line break, by the part of their name before it; the end of text is under ""."""
+    """Ids of the tokens that hold a line break, by the part of their name before it."""
     # Vocabularies are large and decoding slow: only tokens that may hold a line break are decoded.
     found: dict[str, list[int]] = {"": []}
     for i, name in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
         rest = None if name is None else _before_break(name)
         if rest is not None and TERMINATOR in tokenizer.decode([i]):
             found.setdefault(rest, []).append(i)
-    found[""] += [i for i in [tokenizer.eos_token_id] if i is not None]
     return found
+
+
+def text_ends(lm: LanguageModel) -> list[int]:
+    """Ids of the tokens that end a text: the tokenizer's, and those at which the model's own `generate` stops."""
+    own = getattr(lm.model.generation_config, "eos_token_id", None)
+    named = {lm.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    # A configuration may name an id of another vocabulary: what ends a text is a special token.
+    return sorted(i for i in named if i < len(lm.tokenizer) and not lm.tokenizer.decode([i], skip_special_tokens=True))
 
 
 def _before_break(name: str) -> str | None:
