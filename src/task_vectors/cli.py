@@ -167,7 +167,10 @@ def _intact_records() -> tuple[list["Record"], list[str]]:
         except RecordError as error:
             failures.append(f"{name} {error}")
     if committed_folder() in record_folders():
-        failures += [f"{name} is listed in its manifest, and missing" for name in missing(committed_folder())]
+        try:
+            failures += [f"{name} is listed in its manifest, and missing" for name in missing(committed_folder())]
+        except RecordError as error:
+            failures.append(str(error))
     return [record for record in found if record], failures
 
 

@@ -1,10 +1,20 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from trial import TRIAL
 
 from task_vectors.records import store
-from task_vectors.records.store import RecordError, all_records, find_record, recorded, stored, write_provenance
+from task_vectors.records.store import (
+    RecordError,
+    all_records,
+    find_record,
+    read_record,
+    recorded,
+    stored,
+    write_provenance,
+)
 
 
 def edit_table(folder):
@@ -56,6 +66,23 @@ def parameters_as_list(folder):
     return sealed_anew(folder, parameters=[["size", 3]])
 
 
+def endless_seconds(folder):
+    return sealed_anew(folder, seconds=10**400)
+
+
+def no_columns(folder):
+    return sealed_anew(folder, columns={})
+
+
+def column_of_no_type(folder):
+    return sealed_anew(folder, columns={"table": {"x": "nonsense", "name": "str"}})
+
+
+def deep_json(folder):
+    (folder / "provenance.json").write_text("[" * 100_000)
+    return folder / "provenance.json"
+
+
 def no_commit(folder):
     return sealed_anew(folder, commit=None)
 
@@ -80,6 +107,10 @@ DAMAGES = [
     no_date,
     seconds_as_text,
     parameters_as_list,
+    endless_seconds,
+    no_columns,
+    column_of_no_type,
+    deep_json,
     no_commit,
     remove_provenance,
     break_json,
@@ -96,6 +127,45 @@ def test_a_damaged_record_is_refused_in_one_line_that_names_the_file(damage):
     assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(RecordError):
         list(all_records())
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda part: st.lists(part, max_size=2) | st.dictionaries(st.text(max_size=5) | st.just("table"), part, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), value=PLAIN, sealed=st.booleans())
+def test_whatever_a_provenance_says_the_record_is_read_or_refused(home, data, value, sealed):
+    folder = next(iter(home.glob("trial/[!.]*")), None) or recorded(TRIAL, size=3).folder
+    path = folder / "provenance.json"
+    whole = path.read_text(encoding="utf-8")
+    content = json.loads(whole)
+    name = data.draw(st.sampled_from(sorted(content)))
+    seal = content.pop("seal")
+    if sealed and name != "seal":
+        write_provenance(folder, content | {name: value})
+    else:
+        path.write_text(json.dumps(content | {"seal": seal, name: value}), encoding="utf-8")
+    try:
+        record = read_record(folder)
+    except RecordError as error:
+        message = str(error)
+    else:
+        message = f"{record.provenance['seconds']:.0f} {record.provenance['date']} {len(record.table('table'))}"
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert len(message.splitlines()) == 1
+
+
+def test_a_table_whose_columns_are_of_other_types_is_refused():
+    folder = recorded(TRIAL, size=3).folder
+    sealed_anew(folder, columns={"table": {"x": "int64", "name": "str"}})
+    with pytest.raises(RecordError, match="table 'table' cannot be read") as caught:
+        read_record(folder).table("table")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_record_in_the_folder_of_another_experiment_is_refused(home):

@@ -179,6 +179,21 @@ def test_a_record_that_the_manifest_lists_must_be_there(monkeypatch, called, tmp
     assert f"FAILED  trial/{folder.name} is listed in its manifest, and missing" in out
 
 
+@pytest.mark.parametrize("content", [b"one\n", b"a b c\n", b"\xff\xfe a\n"])
+def test_a_manifest_that_is_damaged_is_named_and_hides_no_record(monkeypatch, called, tmp_path, content):
+    monkeypatch.delenv("TASK_VECTORS_RECORDS")
+    monkeypatch.setattr(cli, "project_root", lambda: tmp_path)
+    recorded(TRIAL, size=3)
+    called("records", "--keep", "--allow-dirty")
+    manifest = tmp_path / "data/recorded/trial.manifest"
+    manifest.write_bytes(content)
+    for command in ("verify", "records"):
+        code, out = called(command)
+        assert code == 1
+        assert f"{manifest} is damaged" in out
+        assert "trial" in out.splitlines()[1]
+
+
 def test_what_shall_not_be_kept_is_one_line(monkeypatch, called):
     monkeypatch.setattr(kept, "read_record", lambda folder: store.read_record(folder))
     record = recorded(TRIAL, size=3)

@@ -49,7 +49,10 @@ def write_manifest(experiment: Path) -> None:
 
 
 def missing(folder: Path) -> list[str]:
-    """<experiment>/<key> of every record that a manifest in this folder lists and that is not there."""
+    """<experiment>/<key> of every record that a manifest in this folder lists and that is not there.
+
+    Raises RecordError for a manifest that is damaged.
+    """
     listed = {f"{path.stem}/{key}" for path in folder.glob("*.manifest") for key in _read(path)}
     return sorted(listed - {name.as_posix() for name in stored(folder)})
 
@@ -69,7 +72,10 @@ def _manifest(experiment: Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, str]:
-    return dict(line.split() for line in path.read_text(encoding="utf-8").splitlines()) if path.is_file() else {}
+    try:
+        return dict(line.split() for line in path.read_text(encoding="utf-8").splitlines()) if path.is_file() else {}
+    except ValueError:
+        raise RecordError(f"{path} is damaged, its lines are no pairs of key and seal; restore it with git") from None
 
 
 def _seals(experiment: Path) -> dict[str, str]:

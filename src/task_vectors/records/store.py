@@ -19,29 +19,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
 from task_vectors.paths import project_root
 from task_vectors.records.digest import source_digest
-from task_vectors.records.environment import DATE, PACKAGES, environment
+from task_vectors.records.environment import environment
+from task_vectors.records.fields import wrong_fields
 from task_vectors.records.files import read_table, write_results
 
 PROVENANCE = "provenance.json"
 LIMIT = 32  # megabytes of records in git
 ADVICE = "restore it with git, or delete the folder to compute it again"
-FIELDS = {  # of provenance.json, beside its seal
-    "experiment": str,
-    "version": int,
-    "parameters": dict,
-    "source": str,
-    "seconds": (int, float),
-    **dict.fromkeys(("date", "commit", "processor", "python", *PACKAGES), str),
-    "columns": dict,
-    "files": dict,
-}
 
 
 class RecordError(RuntimeError):
@@ -117,8 +107,16 @@ class Record:
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table as it was computed: the same numbers to the last bit, and the same column types."""
-        return read_table(self.folder, name, self.provenance["columns"][name])
+        """A table as it was computed: the same numbers to the last bit, and the same column types.
+
+        Raises KeyError where the record has none of this name, RecordError where its columns are not of their types.
+        """
+        types = self.provenance["columns"][name]
+        try:
+            return read_table(self.folder, name, types)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            told = " ".join(str(error).split())
+            raise RecordError(f"{self.folder}: table {name!r} cannot be read ({told}); {ADVICE}") from None
 
     def tensors(self, name: str) -> dict:
         from safetensors.torch import load_file
@@ -152,14 +150,12 @@ def read_record(folder: Path, from_here: bool = False) -> Record:
     try:
         provenance = json.loads(path.read_text(encoding="utf-8"))
         seal = provenance.pop("seal")
-        wrong = [name for name, kind in FIELDS.items() if not isinstance(provenance.get(name), kind)]
-        if wrong:
-            raise ValueError(f"missing or of a wrong type: {', '.join(wrong)}")
-        datetime.strptime(provenance["date"], DATE)
+        if wrong := wrong_fields(provenance):
+            raise ValueError(f"missing or of another form: {', '.join(wrong)}")
         if seal != _digest(_canonical(provenance)):
             raise RecordError(f"{path} was edited: its content does not give its own checksum; {ADVICE}")
         found = {file.name for file in folder.iterdir()} - {PROVENANCE}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordError(f"{path} cannot be read ({type(error).__name__}: {error}); {ADVICE}") from None
     identity = (provenance[name] for name in ("experiment", "version", "parameters"))
     named = Path(provenance["experiment"], _key(*identity))
