@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -47,6 +48,30 @@ def test_one_build_runs_at_a_time_and_a_killed_one_leaves_no_lock(build):
     third.stdin.write("\n")
     third.stdin.flush()
     assert third.wait(timeout=30) == 0
+
+
+SCHEDULER = """
+import subprocess, sys
+work = "import time; print(1, flush=True); time.sleep(60)"
+shell = f"'{sys.executable}' '{sys.argv[1]}' $PPID '{sys.executable}' -c '{work}'"
+subprocess.run(["bash", "-c", f"{shell} | cat"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of the end of any process")
+def test_what_a_killed_scheduler_had_started_ends_with_it():
+    command = [sys.executable, "-c", SCHEDULER, BUILD.with_name("tied.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as scheduler:
+        assert scheduler.stdout.readline() == "1\n"
+        started = time.monotonic()
+        scheduler.kill()
+        assert scheduler.stdout.read() == ""  # all have ended that could write there
+        assert time.monotonic() - started < 30
+
+
+def test_a_tied_command_gives_its_own_code():
+    tied = [sys.executable, BUILD.with_name("tied.py"), str(os.getpid()), sys.executable, "-c", "raise SystemExit(7)"]
+    assert subprocess.run(tied).returncode == 7
 
 
 TOOL = """#!/bin/sh

@@ -3,7 +3,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trial import TRIAL, run, verify
 
-from task_vectors.records import store
+from task_vectors.records import scratch, store
+from task_vectors.records.scratch import alone
 from task_vectors.records.store import Comparison, Experiment, all_records, record_key, recorded
 
 
@@ -142,7 +145,8 @@ def test_two_that_compute_the_same_do_not_break_each_other():
 PROCESS = """
 import sys, time
 import pandas as pd
-from task_vectors.records import store
+from task_vectors.records import scratch, store
+from task_vectors.records.scratch import alone
 from task_vectors.records.store import Experiment, recorded
 
 def run(size):
@@ -232,3 +236,37 @@ def test_a_training_outlives_a_kill_before_its_record_is_in_place(tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert list(all_records()) == []
     assert recorded(TRAINING, size=3).table("table").gone_on.item()
+
+
+def test_what_a_kill_left_of_a_training_goes_with_the_next_call(monkeypatch, tmp_path):
+    """Its record is in place; but the training of a record that is being computed anew stays."""
+    with monkeypatch.context() as killed:
+        killed.setattr(store, "remove", lambda folder: None)
+        key = recorded(TRAINING, size=3).key
+    home = tmp_path / "runs" / "scratch" / "trial"
+    assert [path.name for path in home.iterdir()] == [key]
+    recorded(TRAINING, size=3)
+    assert list(home.iterdir()) == []
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(store, "write_results", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            recorded(TRAINING, size=3, recompute=True)
+    recorded(TRAINING, size=3)
+    assert recorded(TRAINING, size=3, recompute=True).table("table").gone_on.item()
+    assert list(home.iterdir()) == []
+
+
+def interrupt(*_arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_record_that_another_process_trains_for_is_waited_for(monkeypatch, tmp_path):
+    """The other one ends, and its record is read."""
+    key = record_key(TRAINING, {"size": 3})
+    with ThreadPoolExecutor() as pool, alone(tmp_path / "runs" / "scratch" / "trial" / key):
+        waiting = threading.Event()
+        monkeypatch.setattr(scratch, "print", lambda *_text, **_where: waiting.set(), raising=False)
+        second = pool.submit(recorded, TRAINING, size=3)
+        assert waiting.wait(timeout=60)
+        store._compute(TRAINING, key, {"size": 3}, tmp_path / "elsewhere")
+    assert not second.result().from_here

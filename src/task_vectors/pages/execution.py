@@ -9,6 +9,9 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from traitlets.config import Config
+
+from task_vectors.records.scratch import scratch_folder
 
 
 class ExecutionError(RuntimeError):
@@ -25,34 +28,36 @@ def execute(source: Path, target: Path, values: Mapping[str, object]) -> None:
     A run that fails leaves `target` as it was, keeps what it has so far beside it as `.failed.ipynb`, and raises
     ExecutionError.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial, failed = target.with_name(f".{target.stem}.partial.ipynb"), target.with_suffix(".failed.ipynb")
     progress = _Progress(source, extra_cells=1 if values else 0)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "5")  # a log needs no ten updates a second
-    try:
-        notebook = papermill.execute_notebook(
-            source,
-            partial,
-            dict(values),
-            kernel_name="python3",
-            progress_bar=False,
-            stderr_file=sys.stderr,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # the kernel would warn of TCP on each run
-            on_cell_start=progress.start,
-            on_cell_executed=progress.finish,
-        )
-    except BaseException as error:
-        kept = f"; the notebook up to there: {partial.replace(failed)}" if partial.exists() else ""
-        if not isinstance(error, Exception):
-            raise
-        message = f"{source.name}, section {progress.heading!r}: {_summary(error)}{kept}"
-        raise ExecutionError(message, details=str(error)) from error
-    _drop_stderr(notebook)
-    notebook.metadata.papermill.output_path = str(target)
-    nbformat.write(notebook, partial)
-    partial.replace(target)
-    failed.unlink(missing_ok=True)
+    with scratch_folder(target.parent) as scratch:
+        partial, failed = scratch / target.name, target.with_suffix(".failed.ipynb")
+        try:
+            notebook = papermill.execute_notebook(
+                source,
+                partial,
+                dict(values),
+                kernel_name="python3",
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                extra_arguments=["--IPKernelApp.log_level=40"],  # the kernel would warn of TCP on each run
+                # Else it would lie among all temporary files.
+                config=Config(KernelManager={"connection_file": str(scratch.resolve() / "kernel.json")}),
+                on_cell_start=progress.start,
+                on_cell_executed=progress.finish,
+            )
+        except BaseException as error:
+            kept = f"; the notebook up to there: {partial.replace(failed)}" if partial.exists() else ""
+            if not isinstance(error, Exception):
+                raise
+            message = f"{source.name}, section {progress.heading!r}: {_summary(error)}{kept}"
+            raise ExecutionError(message, details=str(error)) from error
+        _drop_stderr(notebook)
+        notebook.metadata.papermill.output_path = str(target)
+        nbformat.write(notebook, partial)
+        partial.replace(target)
+        failed.unlink(missing_ok=True)
 
 
 class _Progress:

@@ -2,11 +2,12 @@
 
 import csv
 import gzip
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+
+from task_vectors.records.scratch import scratch_folder
 
 
 def write_results(folder: Path, results: Mapping[str, object]) -> dict[str, dict[str, str]]:
@@ -64,6 +65,7 @@ def _type(column: pd.Series) -> str | None:
 
 def replace_text(path: Path, text: str) -> None:
     """Write the file whole or not at all."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
+    with scratch_folder(path.parent) as scratch:
+        new = scratch / path.name
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)

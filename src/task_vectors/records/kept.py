@@ -5,11 +5,11 @@ records are missing. Delete the line of a record that shall no longer be there.
 """
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from task_vectors.records.environment import DIRTY
 from task_vectors.records.files import replace_text
+from task_vectors.records.scratch import alone, remove, scratch_folder, sweep
 from task_vectors.records.store import (
     RecordError,
     committed_folder,
@@ -27,6 +27,13 @@ def keep_records(allow_dirty: bool = False) -> list[Path]:
     Raises RecordError, and moves nothing, if one was computed from code that no commit holds.
     """
     kept, computed = committed_folder(), record_folders()[-1]
+    with alone(computed):  # of two that move the same records, the second finds none
+        for folder in {home for root in (kept, computed) for home in (root, *root.glob("[!.]*/"))}:
+            sweep(folder)
+        return _keep(kept, computed, allow_dirty)
+
+
+def _keep(kept: Path, computed: Path, allow_dirty: bool) -> list[Path]:
     records = [] if computed == kept else [read_record(computed / name) for name in stored(computed)]
     dirty = [f"{record.experiment}/{record.key}" for record in records if record.provenance["commit"].endswith(DIRTY)]
     if dirty and not allow_dirty:
@@ -59,11 +66,10 @@ def missing(folder: Path) -> list[str]:
 
 def _move(source: Path, target: Path) -> Path:
     """Whole or not at all, also from another file system; never is there none of the two."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     replaces = folder_identity(target)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as name:
-        put(Path(shutil.copytree(source, Path(name, target.name))), target, replaces)
-    shutil.rmtree(source)
+    with scratch_folder(target.parent) as scratch:
+        put(Path(shutil.copytree(source, scratch / target.name)), target, replaces)
+    remove(source)
     return target
 
 

@@ -13,9 +13,7 @@ import inspect
 import json
 import math
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,8 +26,10 @@ from task_vectors.records.digest import source_digest
 from task_vectors.records.environment import environment
 from task_vectors.records.fields import wrong_fields
 from task_vectors.records.files import read_table, write_results
+from task_vectors.records.scratch import alone, remove, scratch_folder, sweep
 
 PROVENANCE = "provenance.json"
+RECORDED = "recorded"  # in a training's folder, before it is removed: the seal of its record
 LIMIT = 32  # megabytes of records in git
 ADVICE = "restore it with git, or delete the folder to compute it again"
 
@@ -136,7 +136,15 @@ def recorded(experiment: Experiment, *, recompute: bool = False, **parameters) -
     parameters = _without_defaults(experiment, parameters)
     key = record_key(experiment, parameters)
     found = None if recompute else find_record(Path(experiment.name, key))
-    return found or _compute(experiment, key, parameters)
+    if "scratch" not in inspect.signature(experiment.run).parameters:
+        return found or _compute(experiment, key, parameters)
+    training = project_root().joinpath("runs", "scratch", experiment.name, key)
+    if found:
+        _end_removal(training, found)
+        return found
+    with alone(training) as waited:
+        found = find_record(Path(experiment.name, key)) if waited and not recompute else None
+        return found or _compute(experiment, key, parameters, training)
 
 
 def record_key(experiment: Experiment, parameters: Mapping[str, object]) -> str:
@@ -210,7 +218,9 @@ def record_folders() -> list[Path]:
     return [committed_folder(), project_root().joinpath("runs", "recorded")]
 
 
-def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object]) -> Record:
+def _compute(
+    experiment: Experiment, key: str, parameters: Mapping[str, object], training: Path | None = None
+) -> Record:
     shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
     print(f"computing {experiment.name} ({shown})", file=sys.stderr, flush=True)
     target = record_folders()[-1] / experiment.name / key
@@ -218,13 +228,11 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
     # Before the computation: what changes while it runs did not take part in it.
     origin, started = {"source": source_digest(experiment, parameters), **environment()}, time.monotonic()
     # A training of other code is not gone on with.
-    scratch = project_root().joinpath("runs", "scratch", experiment.name, key, origin["source"][:12])
-    given = {"scratch": scratch} if "scratch" in inspect.signature(experiment.run).parameters else {}
+    given = {"scratch": training / origin["source"][:12]} if training else {}
     results = experiment.run(**parameters, **given)
     seconds = time.monotonic() - started
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as name:
-        folder = Path(name, key)
+    with scratch_folder(target.parent) as scratch:
+        folder = scratch / key
         folder.mkdir()
         columns = write_results(folder, results)
         provenance = {
@@ -236,18 +244,36 @@ def _compute(experiment: Experiment, key: str, parameters: Mapping[str, object])
             "columns": columns,
             "files": {file.name: _digest(file.read_bytes()) for file in sorted(folder.iterdir())},
         }
-        write_provenance(folder, provenance)
+        seal = write_provenance(folder, provenance)
+        if training:
+            (training / RECORDED).write_text(seal, encoding="utf-8")
         ours = put(folder, target, replaces)
-    if given:
-        shutil.rmtree(scratch.parent, ignore_errors=True)  # or computing the record again would train nothing
+    if training:
+        remove(training)  # or computing the record again would train nothing
     print(f"computed {experiment.name} in {seconds:.0f} s", file=sys.stderr, flush=True)
     return read_record(target, from_here=ours)
 
 
-def write_provenance(folder: Path, provenance: Mapping[str, object]) -> None:
-    """Write provenance.json with its seal."""
-    sealed = provenance | {"seal": _digest(_canonical(provenance))}
-    (folder / PROVENANCE).write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def _end_removal(training: Path, record: Record) -> None:
+    """Remove what is left of a training where a kill came after its record was in place.
+
+    A training without a mark is one of a record that is being computed anew, and stays.
+    """
+    if not training.parent.is_dir():
+        return
+    sweep(training.parent)
+    mark = training / RECORDED
+    if mark.is_file() and mark.read_text(encoding="utf-8") == record.seal:
+        with alone(training):
+            remove(training)
+
+
+def write_provenance(folder: Path, provenance: Mapping[str, object]) -> str:
+    """Write provenance.json with its seal; the seal."""
+    seal = _digest(_canonical(provenance))
+    text = json.dumps(provenance | {"seal": seal}, indent=1, ensure_ascii=False)
+    (folder / PROVENANCE).write_text(f"{text}\n", encoding="utf-8")
+    return seal
 
 
 def _check(experiment: Experiment, parameters: Mapping[str, object]) -> None:
@@ -296,8 +322,8 @@ def put(folder: Path, target: Path, replaces: tuple[int, int] | None) -> bool:
                 raise
         if folder_identity(target) != replaces:
             return False
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as old, contextlib.suppress(OSError):
-            target.rename(Path(old, "replaced"))
+        with scratch_folder(target.parent) as old, contextlib.suppress(OSError):
+            target.rename(old / "replaced")
             folder.rename(target)
             return True
 
