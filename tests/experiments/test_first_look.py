@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from task_vectors.experiments.first_look import BEST, FIRST_LOOK, verify
+from task_vectors.lm import pinned_weights
 from task_vectors.lm.interventions import capture, continue_greedily, unembed
 from task_vectors.lm.models import load_model
 from task_vectors.lm.task_vector import evaluate
@@ -39,10 +40,20 @@ def test_each_number_of_demonstrations_is_asked_with_that_many(record, lm):
     shots = record.table("shots")
     assert shots.n_demos.value_counts().to_dict() == {0: 8, 2: 8}
     prompts = few_shot_prompts(get_task("present_to_gerund"), 2, 8, 2, TEMPLATE, queries_per_prefix=4)
-    texts = [continue_greedily(lm, [text], max_tokens=6).texts[0] for text in prompts.texts]
+    room = 2 + max(len(y) for x, y in get_task("present_to_gerund").pairs)  # one token a byte
+    texts = [continue_greedily(lm, [text], max_tokens=room).texts[0] for text in prompts.texts]
     expected = [text == answer for text, answer in zip(texts, prompts.answers, strict=True)]
     assert shots[shots.n_demos == 2].right.tolist() == expected
     assert shots[shots.n_demos == 2].group.tolist() == list(prompts.groups)
+
+
+def test_too_many_demonstrations_are_refused_before_anything_runs(tiny_facts, monkeypatch):
+    lm = pinned_weights.checked_model(*tiny_facts.values())
+    monkeypatch.setattr(lm.model.config, "max_position_embeddings", 200)
+    for module in (lm.model, lm.model.base_model):
+        monkeypatch.setattr(module, "forward", lambda *_args, **_kwargs: pytest.fail("a forward pass was run"))
+    with pytest.raises(ValueError, match="the context of .* is 200"):
+        FIRST_LOOK.run(**tiny_facts, task="present_to_gerund", shots=[0, 12], **SIZES)
 
 
 def test_the_lens_gives_the_best_tokens_of_the_mean_vector(record, lm):

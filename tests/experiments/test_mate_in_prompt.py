@@ -3,7 +3,7 @@
 import pytest
 
 from task_vectors.experiments.bijections import in_form
-from task_vectors.experiments.mate_in_prompt import EVERY, MATE_IN_PROMPT, _prompts, verify
+from task_vectors.experiments.mate_in_prompt import EVERY, MATE_IN_PROMPT, ROOM, _prompts, _sample, verify
 from task_vectors.lm.interventions import continue_greedily
 from task_vectors.lm.models import load_model
 from task_vectors.prompts.few_shot import few_shot_prompts
@@ -19,7 +19,7 @@ def record(tiny_facts):
 
 def test_one_line_of_a_prompt_is_exchanged_for_the_mate():
     prompts = few_shot_prompts(in_form("present_to_gerund", "X ↔ Y"), 4, 12, 1, queries_per_prefix=4)
-    rows = _prompts("present_to_gerund", **SIZES)
+    rows = _prompts(_sample("present_to_gerund", **SIZES))
     assert rows.prompt.tolist() == list(range(0, 12, EVERY))
     for row in rows.itertuples():
         lines, before = row.text.split("\n"), prompts.texts[row.prompt].split("\n")
@@ -30,8 +30,11 @@ def test_one_line_of_a_prompt_is_exchanged_for_the_mate():
 
 def test_the_answers_are_those_of_these_prompts(record):
     lm, answers = load_model(record.parameters["model"]), record.table("answers")
-    rows = _prompts("present_to_gerund", **SIZES)
-    assert answers.icl.tolist() == [continue_greedily(lm, [text], max_tokens=6).texts[0] for text in rows.text]
+    rows = _prompts(_sample("present_to_gerund", **SIZES))
+    # One token a byte: the longest answer, the space before it and the end of its line.
+    room = 2 + max(map(len, _sample("present_to_gerund", **SIZES).answers))
+    assert room > ROOM
+    assert answers.icl.tolist() == [continue_greedily(lm, [text], max_tokens=room).texts[0] for text in rows.text]
     assert answers.icl_right.tolist() == [row.icl == row.answer for row in answers.itertuples()]
 
 

@@ -7,11 +7,13 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from accelerate.utils.operations import recursively_apply
 from test_matrix import ANSWERS, TEXTS, build
 
+from task_vectors.lm.finetuning import Tuning, train
 from task_vectors.lm.forward import states_at
 from task_vectors.lm.interventions import capture, continue_greedily, inject, layer_sweep, unembed
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.saliency import attention_saliency
 from task_vectors.lm.scoring import score
+from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 
 
 def everything(lm: LanguageModel) -> list[torch.Tensor]:
@@ -62,3 +64,15 @@ def test_all_is_as_on_one_device(architecture, place):
     assert lm.device == torch.device("cpu")
     for found, wanted in zip(everything(lm), expected, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+def test_a_training_is_as_on_one_device():
+    lm, family = build("gpt2", "bytes"), bitwise_arithmetic(3)
+    tuning = Tuning((1,), rank=2, steps=3, batch=2, warm_up=1, n_demos=1)
+    _, expected, _ = train(lm, family, tuning)
+    spread(lm.model)
+    torch.testing.assert_close(train(lm, family, tuning)[1], expected)
+    lm = build("gpt2", "bytes")
+    loaded_as_needed(lm.model)
+    with pytest.raises(ValueError, match="tiny gpt2 is loaded piece by piece"):
+        train(lm, family, tuning)

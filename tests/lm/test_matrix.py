@@ -11,6 +11,7 @@ from tiny_models import GROUPED, SHAPE, TOKENIZERS
 from tokenizers import decoders, normalizers
 from transformers import AutoModelForCausalLM
 
+from task_vectors.experiments.demonstration_weights import ends_in_text, token_columns
 from task_vectors.lm.answers import end_of_line_ids
 from task_vectors.lm.finetuning import answer_loss
 from task_vectors.lm.forward import states_at
@@ -19,8 +20,10 @@ from task_vectors.lm.models import LAYER_PATHS, RECURRENT, LanguageModel
 from task_vectors.lm.saliency import attention_saliency
 from task_vectors.lm.scoring import score
 from task_vectors.lm.task_vector import evaluate
-from task_vectors.lm.tokens import line_of, pad, tokenize, whole_lines
-from task_vectors.prompts.few_shot import few_shot_prompts
+from task_vectors.lm.tokens import line_of, pad, tokenize, tokens_up_to_answer, up_to_answer, whole_lines
+from task_vectors.prompts.families import family_prompts
+from task_vectors.prompts.few_shot import DEFAULT_TEMPLATE, few_shot_prompts, render
+from task_vectors.tasks.families.bitwise import bitwise_arithmetic
 from task_vectors.tasks.task import Task
 
 FEW_HEADS = {**SHAPE, "num_key_value_heads": 2}
@@ -409,3 +412,38 @@ def test_a_window_holds_what_is_written_behind_shared_beginnings():
     plain = Plain(lm)
     found = continue_greedily(lm, short + long, shared=2, max_tokens=24).texts
     assert found == [plain.greedy(text, 24) for text in short + long]
+
+
+def test_a_held_out_answer_is_refused_before_anything_runs(refused):
+    lm = build("llama", "bytes")
+    lm.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    held_out = few_shot_prompts(LETTERS, 2, 12, 0, pool="selection", queries_per_prefix=4).queries
+    pairs = tuple((x, y.upper() if x in held_out else y) for x, y in LETTERS.pairs)
+    refused(lm, "spells ' [A-Z]*", lambda: evaluate(lm, Task("again", "letters", pairs), 2, [0]))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TOKENIZERS if kind not in DROPPING])
+def test_decodability_is_read_right_before_the_answer(kind):
+    """At the last token of the prompt, or at the space behind it where all answers begin with a token of space."""
+    lm = build("llama", kind)
+    plain, prompts = Plain(lm), family_prompts(bitwise_arithmetic(3), 1, 2, 0)
+    found, texts = tokens_up_to_answer(lm, prompts), up_to_answer(lm, prompts).texts
+    for i, (text, answer) in enumerate(zip(prompts.texts, prompts.completions, strict=True)):
+        assert found.prompts[i] + found.answers[i] == plain.ids(text + answer)
+        assert found.prompts[i] == plain.ids(texts[i])
+        assert plain.decode(found.answers[i][:1]).strip()
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_demonstrations_tokens_are_those_that_end_it(kind):
+    lm = build("llama", kind)
+    plain, demos = Plain(lm), (("ab", "c."), ("de", "a f"))
+    text = render(DEFAULT_TEMPLATE, demos, "q")
+    ends = ends_in_text(DEFAULT_TEMPLATE, demos, "q")
+    if kind in DROPPING:
+        with pytest.raises(ValueError, match=r"the tokenizer of tiny llama drops '\\n'"):
+            token_columns(lm, [text], [ends])
+        return
+    whole = plain.ids(text)
+    expected = [len(plain.ids(text[:end])) - 1 - len(whole) for end in ends]
+    assert token_columns(lm, [text], [ends]).tolist() == [expected]

@@ -139,11 +139,9 @@ def demonstration_states(lm: LanguageModel, prompts: Prompts) -> Tensor:
         ends_in_text(prompts.template, demos, query)
         for demos, (query, _) in zip(prompts.demos, prompts.vector_pairs, strict=True)
     ]
-    found = []
-    for start in range(0, len(texts), BATCH):
-        span = slice(start, start + BATCH)
-        found.append(states_at(lm, texts[span], token_columns(lm, texts[span], ends[span])))
-    return torch.cat(found)
+    columns = token_columns(lm, texts, ends)  # [B, 4 N + 2]
+    spans = [slice(start, start + BATCH) for start in range(0, len(texts), BATCH)]
+    return torch.cat([states_at(lm, texts[span], columns[span]) for span in spans])
 
 
 def ends_in_text(template: str, demos: Sequence[Pair], query: str) -> list[int]:
@@ -158,12 +156,17 @@ def ends_in_text(template: str, demos: Sequence[Pair], query: str) -> list[int]:
 
 
 def token_columns(lm: LanguageModel, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> Tensor:
-    """The tokens that hold the character before each of `ends`, counted from the end of the text (negative): [B, P]."""
+    """The tokens that hold the character before each of `ends`, counted from the end of the text (negative): [B, P].
+
+    ValueError where the tokenizer drops such a character.
+    """
     columns = []
     for text, ids, marks in zip(texts, tokenize(lm, list(texts)), ends, strict=True):
         spans = lm.tokenizer(text, return_offsets_mapping=True)["offset_mapping"][: len(ids)]
-        held = [max(i for i, (start, stop) in enumerate(spans) if start < mark <= stop) for mark in marks]
-        columns.append([i - len(spans) for i in held])
+        held = [[i for i, (start, stop) in enumerate(spans) if start < mark <= stop] for mark in marks]
+        if [] in held:
+            raise ValueError(f"the tokenizer of {lm.name} drops {text[marks[held.index([])] - 1]!r}: it has no state")
+        columns.append([max(tokens) - len(spans) for tokens in held])
     return torch.tensor(columns)
 
 

@@ -9,7 +9,7 @@ from task_vectors.lm.interventions import capture, continue_greedily, unembed
 from task_vectors.lm.models import LanguageModel
 from task_vectors.lm.pinned_weights import answer_tolerance, checked_model, log_prob_tolerance
 from task_vectors.lm.task_vector import answer_room, choose_layers, evaluate, test_answers
-from task_vectors.lm.tokens import answer_tokens
+from task_vectors.lm.tokens import answer_tokens, prompt_tokens
 from task_vectors.prompts.few_shot import Prompts, completion, few_shot_prompts, render
 from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.tasks.catalog import get_task, task_files
@@ -41,12 +41,14 @@ def run(
     """
     lm, asked = checked_model(model, weights, dtype), get_task(task)
     settings = {"template": template, "queries_per_prefix": QUERIES_PER_PREFIX}
+    test, *by_shots = (few_shot_prompts(asked, n, n_prompts, seed, **settings) for n in (n_demos, *shots))
+    room = answer_room(lm, [test, *by_shots])
+    for prompts in by_shots:
+        prompt_tokens(lm, list(prompts.texts), room - 1)  # refused here, before anything runs
     found = evaluate(lm, asked, n_demos, [seed], n_prompts=n_prompts, n_selection=n_selection, **settings)
-    test = few_shot_prompts(asked, n_demos, n_prompts, seed, **settings)
-    alone = continue_greedily(lm, test.zero_shot_texts, shared=n_prompts, max_tokens=4).texts
-    by_shots = [few_shot_prompts(asked, n, n_prompts, seed, **settings) for n in shots]
+    alone = continue_greedily(lm, test.zero_shot_texts, shared=n_prompts, max_tokens=room).texts
     return {
-        "shots": pd.concat([_icl(lm, p).assign(n_demos=n) for n, p in zip(shots, by_shots, strict=True)]),
+        "shots": pd.concat([_icl(lm, p, room).assign(n_demos=n) for n, p in zip(shots, by_shots, strict=True)]),
         "answers": found.answers.drop(columns="demo_answers").assign(zero_right=_right(alone, test)),
         "layers": pd.DataFrame({"rule": list(found.layers), "layer": list(found.layers.values())}),
         "lens": lens(lm, asked, test),
@@ -101,8 +103,8 @@ def rests_on(parameters: Mapping[str, object]) -> list[str]:
     return task_files(parameters["task"])
 
 
-def _icl(lm: LanguageModel, prompts: Prompts) -> pd.DataFrame:
-    texts = continue_greedily(lm, list(prompts.texts), shared=QUERIES_PER_PREFIX, max_tokens=6).texts
+def _icl(lm: LanguageModel, prompts: Prompts, room: int) -> pd.DataFrame:
+    texts = continue_greedily(lm, list(prompts.texts), shared=QUERIES_PER_PREFIX, max_tokens=room).texts
     return pd.DataFrame({"prefix": prompts.prefix, "group": prompts.groups, "right": _right(texts, prompts)})
 
 

@@ -96,6 +96,8 @@ def target_modules(lm: LanguageModel, tuning: Tuning) -> list[str]:
     """Paths of the modules that get an adapter. ValueError for layers or targets that the model does not have."""
     if hasattr(lm.model, "peft_config"):
         raise ValueError(f"{lm.name} has an adapter already: only one at a time can be on a model")
+    if any(weight.is_meta for weight in lm.model.parameters()):
+        raise ValueError(f"{lm.name} is loaded piece by piece as it runs: an adapter needs all weights in place")
     if outside := [layer for layer in tuning.layers if not 0 <= layer < lm.n_layers]:
         raise ValueError(f"layers {outside} are not among 0 … {lm.n_layers - 1} of {lm.name}")
     path, found = layer_path(lm.model.config.model_type, lm.name), []

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from task_vectors.lm.models import RECURRENT, LanguageModel
-from task_vectors.lm.tokens import Tokens, check_context, pad, tokenize
+from task_vectors.lm.tokens import pad, prompt_tokens
 
 Edit = Callable[[Tensor], Tensor | None]
 
@@ -65,8 +65,7 @@ def logits_where(lm: LanguageModel, asked: Tensor) -> Iterator[None]:
 
 def states_at(lm: LanguageModel, texts: list[str], columns: Tensor) -> Tensor:
     """States [B, P, L, d] at the tokens `columns` [B, P], counted from each text's end (negative)."""
-    rows, states, ids = torch.arange(len(texts))[:, None], [], tokenize(lm, texts)
-    check_context(lm, Tokens(ids, [[]] * len(ids)))
+    rows, states, ids = torch.arange(len(texts))[:, None], [], prompt_tokens(lm, texts)
 
     def read(hidden: Tensor) -> None:
         states.append(hidden[rows, columns].float().cpu())

@@ -16,7 +16,7 @@ from torch import Tensor
 from task_vectors.lm.answers import end_of_line_ids, judge
 from task_vectors.lm.forward import Edit, Run, check_cache, check_layer, chunks, fits_window, layer_edits
 from task_vectors.lm.models import LanguageModel, layer_path
-from task_vectors.lm.tokens import Tokens, answer_lines, check_context, common_beginning, line_of, pad, tokenize
+from task_vectors.lm.tokens import Tokens, answer_lines, check_context, common_beginning, line_of, pad, prompt_tokens
 
 
 class SweepScores(NamedTuple):
@@ -114,7 +114,7 @@ def capture(lm: LanguageModel, texts: list[str], *, shared: int = 1, rows: int =
     """
     if shared > 1:
         check_cache(lm)
-    runs = [_prefill(lm, chunk, shared).states for chunk in chunks(_prompts(lm, texts), rows, shared)]
+    runs = [_prefill(lm, chunk, shared).states for chunk in chunks(prompt_tokens(lm, texts), rows, shared)]
     return torch.cat(runs)  # [B, L, d]
 
 
@@ -149,7 +149,8 @@ def continue_greedily(
     if layer is not None:
         check_layer(lm, layer)
     written, states, start = [], [], 0  # token ids of each text; [B, L, d] of each batch
-    for chunk in chunks(_prompts(lm, texts, max_tokens - 1), rows, shared):  # the last token is written and not read
+    prompts = prompt_tokens(lm, texts, max_tokens - 1)  # the last token is written and not read
+    for chunk in chunks(prompts, rows, shared):
         edits = {}
         if vectors is not None:
             edits[layer] = _replace_last(vectors[start : start + len(chunk)])
@@ -187,8 +188,11 @@ def layer_sweep(
     check_cache(lm)
     if vectors.shape[:2] != (len(texts), lm.n_layers):
         raise ValueError(f"vectors must be [B, L, d] = [{len(texts)}, {lm.n_layers}, d], not {list(vectors.shape)}")
-    tokens = Tokens(tokenize(lm, texts), [[]] * len(texts)) if answers is None else answer_lines(lm, texts, answers)
-    check_context(lm, tokens)
+    if answers is None:
+        tokens = Tokens(prompt_tokens(lm, texts), [[]] * len(texts))
+    else:
+        tokens = answer_lines(lm, texts, answers)
+        check_context(lm, tokens)
     step = max(1, rows // lm.n_layers)
     parts = []
     for start in range(0, len(texts), step):
@@ -263,15 +267,6 @@ class _Prompt:
     run: Run
     logits: Tensor  # [B, V] of the last token
     states: Tensor  # [B, L, d] after each layer at the last token
-
-
-def _prompts(lm: LanguageModel, texts: list[str], generated: int = 0) -> list[list[int]]:
-    """Token ids of the texts, which fit into the model's context with what is generated after them."""
-    if not texts:
-        raise ValueError("there are no texts")
-    ids = tokenize(lm, texts)
-    check_context(lm, Tokens(ids, [[]] * len(ids)), generated)
-    return ids
 
 
 def _prefill(

@@ -13,7 +13,7 @@ from torch import Tensor
 from task_vectors.lm.forward import check_cache
 from task_vectors.lm.interventions import SweepScores, capture, continue_greedily, layer_sweep
 from task_vectors.lm.models import LanguageModel
-from task_vectors.lm.tokens import Tokens, answer_lines, check_context, tokenize
+from task_vectors.lm.tokens import answer_lines, prompt_tokens
 from task_vectors.prompts.few_shot import DEFAULT_TEMPLATE, Prompts, few_shot_prompts
 from task_vectors.tasks.task import Task
 
@@ -69,7 +69,7 @@ def evaluate(
     prompts = [few_shot_prompts(task, n_demos, n_prompts, seed, **settings) for seed in seeds]
     room = answer_room(lm, prompts)
     texts = [text for sample in (held_out, *prompts) for text in (*sample.texts, *sample.vector_texts)]
-    check_context(lm, Tokens(tokenize(lm, texts), [[]] * len(texts)), room - 1)
+    prompt_tokens(lm, texts, room - 1)  # refused here, before anything runs
     layers, scores = choose_layers(lm, held_out)
     tables = test_answers(lm, prompts, layers, room)
     keys = {"task": task.name, "category": task.category, "n_demos": n_demos}

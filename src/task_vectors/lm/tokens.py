@@ -171,6 +171,18 @@ def check_context(lm: LanguageModel, tokens: Tokens, generated: int = 0) -> None
         )
 
 
+def prompt_tokens(lm: LanguageModel, texts: list[str], generated: int = 0) -> list[list[int]]:
+    """Token ids of the texts, which fit into the model's context with what is generated after them.
+
+    ValueError where there are none, or one has no tokens or too many.
+    """
+    if not texts:
+        raise ValueError("there are no texts")
+    ids = tokenize(lm, texts)
+    check_context(lm, Tokens(ids, [[]] * len(ids)), generated)
+    return ids
+
+
 def context_length(lm: LanguageModel) -> int | None:
     """Tokens that the model reads at most; None where its architecture sets no limit.
 
