@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from task_vectors.experiments import first_look
 from task_vectors.experiments.first_look import BEST, FIRST_LOOK, verify
 from task_vectors.lm import pinned_weights
 from task_vectors.lm.interventions import capture, continue_greedily, unembed
@@ -54,6 +55,21 @@ def test_too_many_demonstrations_are_refused_before_anything_runs(tiny_facts, mo
         monkeypatch.setattr(module, "forward", lambda *_args, **_kwargs: pytest.fail("a forward pass was run"))
     with pytest.raises(ValueError, match="the context of .* is 200"):
         FIRST_LOOK.run(**tiny_facts, task="present_to_gerund", shots=[0, 12], **SIZES)
+
+
+def test_there_is_room_for_the_longest_answer(tiny_facts, monkeypatch):
+    rooms = []
+
+    def note(lm, texts, *, max_tokens, **settings):
+        rooms.append(max_tokens)
+        return continue_greedily(lm, texts, max_tokens=max_tokens, **settings)
+
+    monkeypatch.setattr(first_look, "continue_greedily", note)
+    FIRST_LOOK.run(**tiny_facts, task="present_to_gerund", shots=[0, 2], **SIZES)
+    sizes = {"n_prompts": 8, "seed": 2, "queries_per_prefix": 4}
+    samples = [few_shot_prompts(get_task("present_to_gerund"), n, **sizes) for n in (3, 0, 2)]
+    # One token a byte: the longest answer, the space before it and the end of its line.
+    assert rooms == [2 + max(len(answer) for prompts in samples for answer in prompts.answers)] * 3
 
 
 def test_the_lens_gives_the_best_tokens_of_the_mean_vector(record, lm):
