@@ -19,6 +19,7 @@ EXPERIMENTS = {
     "emergence_places": "task_vectors.experiments.emergence_readings:EMERGENCE_PLACES",
     "emergence_prefixes": "task_vectors.experiments.emergence_readings:EMERGENCE_PREFIXES",
     "first_look": "task_vectors.experiments.first_look:FIRST_LOOK",
+    "injection_window": "task_vectors.experiments.injection_window:INJECTION_WINDOW",
     "intervention": "task_vectors.experiments.patched_means:INTERVENTION",
     "linear_transformer": "task_vectors.experiments.linear_transformer:RISKS",
     "mate_in_prompt": "task_vectors.experiments.mate_in_prompt:MATE_IN_PROMPT",
