@@ -55,6 +55,12 @@ def outputs(path):
             ["07", "--preset", "wrong"],
             "wrong.yaml, 07_seven: parameter 'n' must be int, at least 1, got 'many'",
         ),
+        (["07", "--preset", "a" * 5000], "unknown preset 'aaa"),
+        (["a" * 5000], "no notebook 'aaa"),
+        (["a" * 5000 + ".ipynb"], "no notebook at aaa"),
+        (["07", "-p", "a" * 5000], "must be written name=value"),
+        (["07", "-p", "a" * 5000 + "=1"], "unknown parameter 'aaa"),
+        (["07", "--to", "a" * 250 + ".ipynb"], "cannot be written: File name too long"),
         (["07", "--to", "out.html"], "that ends in .ipynb, got 'out.html'"),
     ],
 )
@@ -63,6 +69,7 @@ def test_bad_input_is_one_line_and_code_2(run, project, arguments, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+    assert len(err) < 400
     assert not (project / "runs").exists()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -196,13 +197,13 @@ def _check_target(target: Path, source: Path) -> None:
     if target.suffix != ".ipynb":
         raise ParameterError(f"--to names the executed notebook, a file that ends in .ipynb, got {str(target)!r}")
     folder = project_root() / "notebooks"
-    if target.exists() and any(target.samefile(notebook) for notebook in (source, *folder.glob("*.ipynb"))):
+    if os.path.exists(target) and any(target.samefile(notebook) for notebook in (source, *folder.glob("*.ipynb"))):
         raise ParameterError(f"--to {target} would overwrite a notebook's source; name another file")
     if folder in target.resolve().parents:
         raise ParameterError(f"--to {target} would stand among the notebooks' sources; name another folder")
     try:  # before the run and not after it
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.stem}.partial"):
             pass
     except OSError as error:
         raise ParameterError(f"--to {target} cannot be written: {error.strerror}") from None

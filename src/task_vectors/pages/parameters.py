@@ -4,6 +4,7 @@ import ast
 import difflib
 import io
 import math
+import os
 import reprlib
 import tokenize
 from collections.abc import Iterable, Mapping
@@ -50,9 +51,9 @@ class Parameter:
 def find_notebook(name: str) -> Path:
     """The notebook called `name`: a path, a full name (`11_high_rank_failure`) or its number (`11`)."""
     if name.endswith(".ipynb"):
-        if Path(name).is_file():
+        if os.path.isfile(name):  # which, unlike Path, takes a name of any length
             return Path(name)
-        raise ParameterError(f"no notebook at {name}")
+        raise ParameterError(f"no notebook at {cut(name)}")
     notebooks = {path.stem: path for path in sorted((project_root() / "notebooks").glob("*.ipynb"))}
     if name in notebooks:
         return notebooks[name]
@@ -60,7 +61,7 @@ def find_notebook(name: str) -> Path:
     if len(numbered) == 1:
         return numbered[0]
     known = ", ".join(notebooks) or "none"
-    raise ParameterError(f"no notebook {name!r}{closest(name, notebooks)}; there are: {known}")
+    raise ParameterError(f"no notebook {cut(repr(name))}{closest(name, notebooks)}; there are: {known}")
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -76,7 +77,7 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         if parameter is None or parameter.name in found:
             wrong = f"gives {parameter.name!r} a second time" if parameter else f"must be {FORM}"
             where = f"{notebook}: line {number} of the cell tagged `parameters`"
-            raise ParameterError(f"{where} {wrong}: {_cut(line.strip())}")
+            raise ParameterError(f"{where} {wrong}: {cut(line.strip())}")
         found[parameter.name] = parameter
     try:
         check_values({name: parameter.default for name, parameter in found.items()}, found)
@@ -91,7 +92,7 @@ def parse_assignments(assignments: Iterable[str], parameters: Mapping[str, Param
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise ParameterError(f"{assignment!r} must be written name=value; names: {_listing(parameters)}")
+            raise ParameterError(f"{cut(repr(assignment))} must be written name=value; names: {_listing(parameters)}")
         parameter = parameters.get(name)
         values[name] = _parse_text(text, parameter.type) if parameter else text
     return check_values(values, parameters)
@@ -103,7 +104,7 @@ def check_values(values: Mapping[str, object], parameters: Mapping[str, Paramete
     for name, value in values.items():
         if name not in parameters:
             hint = closest(name, {known: parameter.kind for known, parameter in parameters.items()})
-            raise ParameterError(f"unknown parameter {name!r}{hint}; all: {_listing(parameters)}")
+            raise ParameterError(f"unknown parameter {cut(repr(name))}{hint}; all: {_listing(parameters)}")
         parameter = parameters[name]
         wanted = ", ".join(filter(None, [parameter.kind, parameter.rule]))
         if not _has_type(value, parameter.type):
@@ -139,6 +140,11 @@ def closest(name: str, known: Mapping[str, object]) -> str:
         return ""
     kind = f" ({known[best[0]]})" if isinstance(known[best[0]], str) else ""
     return f"; did you mean {best[0]!r}{kind}?"
+
+
+def cut(text: str) -> str:
+    """As much of a text as an error shows."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _parse_line(line: str) -> Parameter | None:
@@ -196,11 +202,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    return _cut(reprlib.repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return cut(reprlib.repr(value))
 
 
 def _listing(parameters: Mapping[str, Parameter]) -> str:

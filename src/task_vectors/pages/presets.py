@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from task_vectors.pages.parameters import check_values, closest, read_parameters
+from task_vectors.pages.parameters import check_values, closest, cut, read_parameters
 from task_vectors.pages.reading import ParameterError, read_yaml
 
 
@@ -14,7 +14,7 @@ def read_preset(name: str, root: Path) -> dict[str, dict[str, object]]:
     """
     presets = {path.stem: path for path in sorted((root / "workflow" / "presets").glob("*.yaml"))}
     if name not in presets:
-        raise ParameterError(f"unknown preset {name!r}; there are: {', '.join(presets)}")
+        raise ParameterError(f"unknown preset {cut(repr(name))}; there are: {', '.join(presets)}")
     where = presets[name].relative_to(root)
     try:
         content = read_yaml(presets[name].read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ def read_preset(name: str, root: Path) -> dict[str, dict[str, object]]:
     for notebook, values in content.items():
         if notebook not in notebooks:
             hint = closest(str(notebook), notebooks)
-            raise ParameterError(f"{where}: no notebook {notebook!r}{hint}; there are: {', '.join(notebooks)}")
+            raise ParameterError(f"{where}: no notebook {cut(repr(notebook))}{hint}; there are: {', '.join(notebooks)}")
         if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
             raise ParameterError(f"{where}, {notebook}: must be a mapping of parameters to their values")
         try:
