@@ -1,0 +1,103 @@
+"""What the first chapter shows of the layers after which a vector works (experiment injection_window)."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from torch import Tensor
+
+from task_vectors.measures.statistics import Estimate, clustered_mean
+from task_vectors.records.store import Record
+
+TASKS = ("country_to_capital", "present_to_gerund", "singular_to_plural", "english_to_french")
+DESIGN = {"n_demos": 10, "seed": 0, "template": "Example:{x} → {y}"}
+# What is put in, and into which prompt: the experiment's WAYS in words.
+LABELS = {
+    "vector": "task vector",
+    "own": "the query's own state",
+    "added": "what the demonstrations change, added",
+    "rescaled": "task vector, as long as what it replaces",
+    "sink": "task vector, a first token in front",
+    "sentence": "task vector, a sentence in front",
+}
+
+
+def accuracy_by_layer(record: Record, way: str) -> Tensor:
+    """Share of exact answers with the state put in after each layer, [L]."""
+    return record.tensors(way)["exact"].float().mean(0)
+
+
+def by_depth(records: Sequence[Record], ways: Sequence[str]) -> pd.DataFrame:
+    """Mean over each model's tasks: model, way, depth (0 to 1, of the layers), accuracy, layer."""
+    rows = []
+    for model, group in _by_model(records).items():
+        for way in ways:
+            accuracy = sum(accuracy_by_layer(record, way) for record in group) / len(group)  # [L]
+            L = len(accuracy)
+            for layer, value in enumerate(accuracy.tolist()):
+                where = {"model": model, "what is put in": LABELS[way], "layer": layer, "depth": (layer + 1) / L}
+                rows.append(where | {"accuracy": value})
+    return pd.DataFrame(rows)
+
+
+def open_layers(record: Record, way: str) -> list[int]:
+    """Layers after which the state is right on at least half of what the query's own state reaches at best."""
+    bar = accuracy_by_layer(record, "own").max() / 2
+    return (accuracy_by_layer(record, way) >= bar).nonzero()[:, 0].tolist() if bar > 0 else []
+
+
+def width(record: Record, way: str) -> float:
+    """Share of the layers that are open."""
+    return len(open_layers(record, way)) / len(accuracy_by_layer(record, way))
+
+
+def held_out_best(record: Record, way: str) -> float:
+    """Accuracy at the best layer, chosen on half of the sets of demonstrations and scored on the other, both ways."""
+    exact = record.tensors(way)["exact"].float()  # [B, L]
+    odd = Tensor(record.table("prompts").prefix.to_numpy() % 2).bool()  # [B]
+    halves = (exact[odd], exact[~odd])
+    scores = [scored[:, chosen.mean(0).argmax()].mean() for chosen, scored in (halves, halves[::-1])]
+    return float(sum(scores) / 2)
+
+
+def widths(records: Sequence[Record]) -> pd.DataFrame:
+    """Of each model, means over tasks: where its window opens, how wide it is by way, and the best accuracy."""
+    rows = []
+    for model, group in _by_model(records).items():
+        L = len(accuracy_by_layer(group[0], "own"))
+        opens = [min(layers) for record in group if (layers := open_layers(record, "own"))]
+        row = {"Model": model, "Layers": L, "Demonstrations arrive after": _range(opens)}
+        for way in ("vector", "rescaled", "sentence", "added"):
+            row[f"Open: {LABELS[way]}"] = f"{sum(width(record, way) for record in group) / len(group):.0%}"
+        for way in ("vector", "added"):
+            row[f"Accuracy: {LABELS[way]}"] = f"{sum(held_out_best(record, way) for record in group) / len(group):.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("Model")
+
+
+def wider(records: Sequence[Record], way: str) -> Estimate:
+    """By how much the window of a way is wider than the task vector's, in shares of the depth."""
+    return _over_models_and_tasks(records, [width(record, way) - width(record, "vector") for record in records])
+
+
+def opens_later(records: Sequence[Record]) -> Estimate:
+    """Layers between the arrival of the demonstrations and the opening for what they change, over models and tasks."""
+    pairs = [(open_layers(record, "own"), open_layers(record, "added")) for record in records]
+    both = [i for i, pair in enumerate(pairs) if all(pair)]
+    late = [min(pairs[i][1]) - min(pairs[i][0]) for i in both]
+    return _over_models_and_tasks([records[i] for i in both], late)
+
+
+def _over_models_and_tasks(records: Sequence[Record], values: list[float]) -> Estimate:
+    labels = ([record.parameters[name] for record in records] for name in ("model", "task"))
+    return clustered_mean(values, *labels)
+
+
+def _by_model(records: Sequence[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.parameters["model"], []).append(record)
+    return groups
+
+
+def _range(layers: list[int]) -> str:
+    return "–" if not layers else f"{min(layers)}" if min(layers) == max(layers) else f"{min(layers)} to {max(layers)}"
