@@ -5,7 +5,7 @@ import torch
 from accelerate import cpu_offload
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from accelerate.utils.operations import recursively_apply
-from test_matrix import ANSWERS, TEXTS, build
+from plain_loop import ANSWERS, TEXTS, build
 
 from task_vectors.lm.finetuning import Tuning, train
 from task_vectors.lm.forward import states_at
