@@ -38,6 +38,7 @@ TINY = {
     },
     "linear_attention_step": STEP,
     "lora_step": {"BATCH": 2, "N_DEMOS": 1, "ROUNDS": 2},
+    "models_of_pip": {"TASKS": ("to_upper",), "N_DEMOS": 2, "N_PROMPTS": 4},
     "processor_rates": {"SIZES": {torch.float32: 64, torch.bfloat16: 32}, "MEGABYTES": 1, "ROUNDS": 2},
     "regression_training": {
         "CHANGES": {"n_demos": 3, "n_layers": 1, "width": 8, "n_heads": 2},
@@ -64,6 +65,8 @@ def benchmark(monkeypatch, tmp_path, folder):
             monkeypatch.setattr(module, constant, value)
         if hasattr(module, "MODEL"):
             monkeypatch.setattr(module, "MODEL", str(folder))
+        if hasattr(module, "MODELS"):
+            monkeypatch.setattr(module, "MODELS", (str(folder),))
         return module
 
     return load
@@ -78,6 +81,8 @@ def test_a_benchmark_prints_and_keeps_its_rows(name, benchmark, monkeypatch, tmp
     module = benchmark(name)
     # A process takes seconds to start; the last test starts one.
     monkeypatch.setattr(module, "peak_of_a_process", lambda form, tokens: 2.0 * len(form), raising=False)
+    in_a_process = lambda *_: {"seconds": 1.0, "peak": 2.0}  # noqa: E731
+    monkeypatch.setattr(module, "measured_in_a_process", in_a_process, raising=False)
     module.main()
     table = pd.read_csv(tmp_path / f"{name}.csv")
     assert list(table.columns)[: len(COLUMNS)] == COLUMNS
