@@ -11,8 +11,10 @@ from tiny_models import tiny_model
 from tunings import EVERY, FAMILY, TUNING, assert_same_run, logits, same, scrambled
 
 from task_vectors import checkpoints
+from task_vectors.checkpoints import CheckpointError, write_tensors
 from task_vectors.lm import finetuning
 from task_vectors.lm.finetuning import (
+    ADAPTER,
     load_adapter,
     target_modules,
     train,
@@ -150,3 +152,11 @@ def test_an_adapter_of_another_model_or_none_is_refused(tiny_llama, folder):
     ):
         pass
     assert not hasattr(tiny_llama.model, "peft_config")
+
+
+@pytest.mark.parametrize("run", ["", "{}", "[]", "[1]", '[{"layers": [0]}]', '[{"colour": 1}]', "not JSON"])
+def test_a_header_that_tells_no_tuning_is_refused_in_one_line(tmp_path, run):
+    write_tensors(tmp_path / ADAPTER, {"a": torch.ones(2)}, run)
+    with pytest.raises(CheckpointError, match="is not an adapter") as caught:
+        load_adapter(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -22,7 +22,15 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from task_vectors.checkpoints import TrainingDiverged, claimed, read_tensors, resume, save_checkpoint, write_tensors
+from task_vectors.checkpoints import (
+    CheckpointError,
+    TrainingDiverged,
+    claimed,
+    read_tensors,
+    resume,
+    save_checkpoint,
+    write_tensors,
+)
 from task_vectors.lm.forward import logits_where
 from task_vectors.lm.models import LanguageModel, layer_path
 from task_vectors.lm.tokens import Tokens, check_context, pad, whole_lines
@@ -241,11 +249,14 @@ def tuned(lm: LanguageModel, adapter: Adapter | Path) -> Iterator[LanguageModel]
 
 
 def load_adapter(folder: Path) -> Adapter:
-    """The adapter of a training that has come to its end."""
+    """The adapter of a training that has come to its end; CheckpointError for a file that is damaged or none."""
     if not (file := Path(folder) / ADAPTER).is_file():
         raise FileNotFoundError(f"{file} is missing: the training in this folder has not come to its end")
-    facts = json.loads(safe_open(file, "pt").metadata()["run"])[-1]
-    return Adapter(tuning_of(facts), read_tensors(file))
+    tensors = read_tensors(file)  # a damaged header is told by the digest, before anything of it is used
+    try:
+        return Adapter(tuning_of(json.loads(safe_open(file, "pt").metadata()["run"])[-1]), tensors)
+    except (TypeError, KeyError, IndexError, ValueError) as error:
+        raise CheckpointError(f"{file} is not an adapter ({type(error).__name__} in its header)") from None
 
 
 @contextmanager
