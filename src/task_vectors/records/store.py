@@ -136,6 +136,8 @@ def recorded(experiment: Experiment, *, recompute: bool = False, **parameters) -
     parameters = _without_defaults(experiment, parameters)
     key = record_key(experiment, parameters)
     found = None if recompute else find_record(Path(experiment.name, key))
+    if found:
+        sweep(record_folders()[-1] / experiment.name)
     if "scratch" not in inspect.signature(experiment.run).parameters:
         return found or _compute(experiment, key, parameters)
     training = project_root().joinpath("runs", "scratch", experiment.name, key)
