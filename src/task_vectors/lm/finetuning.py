@@ -255,7 +255,7 @@ def load_adapter(folder: Path) -> Adapter:
     tensors = read_tensors(file)  # a damaged header is told by the digest, before anything of it is used
     try:
         return Adapter(tuning_of(json.loads(safe_open(file, "pt").metadata()["run"])[-1]), tensors)
-    except (TypeError, KeyError, IndexError, ValueError) as error:
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file} is not an adapter ({type(error).__name__} in its header)") from None
 
 
