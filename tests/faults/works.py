@@ -21,7 +21,7 @@ from tunings import FAMILY, TUNING
 from task_vectors import cli
 from task_vectors.lm import bundled, finetuning
 from task_vectors.paths import project_root
-from task_vectors.records import store
+from task_vectors.records import environment, store
 from task_vectors.records.store import Experiment, recorded
 from task_vectors.regression import training
 from task_vectors.regression.mixtures import SparseMixture
@@ -45,6 +45,7 @@ def at(home: Path) -> None:
     for module in (store, cli):
         module.project_root = lambda: home
     store.source_digest = lambda experiment, parameters: "0" * 64
+    environment._commit = lambda: "abc1234"  # whoever commits meanwhile
     os.environ.pop("TASK_VECTORS_RECORDS", None)
 
 
