@@ -42,7 +42,7 @@ def claimed(folder: Path) -> Iterator[None]:
     except Timeout:
         raise CheckpointError(f"another process trains in {folder}: wait for it, or name another folder") from None
     with lock:
-        for file in folder.glob(".*.new"):
+        for file in (*folder.glob(".*.new"), *folder.glob(".tmp*")):  # the latter are safetensors' own
             file.unlink()
         try:
             yield
