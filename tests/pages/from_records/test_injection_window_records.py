@@ -42,7 +42,11 @@ def test_open_layers_are_those_of_at_least_half_of_what_is_possible():
         "sentence": [1, 2],
     }
     assert window.width(record, "added") == 2 / 5
-    assert window.open_layers(FakeRecord(own=[0] * 5), "vector") == []
+
+
+def test_a_task_that_the_model_cannot_do_does_not_count():
+    able = FakeRecord(own=[0, 1, 0, 0, 0])
+    assert window.counted([FakeRecord(own=[0] * 5), able]) == [able]
 
 
 def test_the_best_layer_is_scored_on_prompts_that_did_not_choose_it():
@@ -57,6 +61,8 @@ def test_differences_and_their_units():
     records = [FakeRecord(m, t) for m in ("gemma-3-270m", "smollm2-135m") for t in ("a", "b")]
     records[0] = FakeRecord("gemma-3-270m", "a", added=[0, 0, 0, 4, 4])
     assert window.wider(records, "added").mean == pytest.approx((1 + 1 + 1 + 1) / 4 / 5)
+    better = [FakeRecord(m, t, vector=[0, 0, 2, 0, 0]) for m in ("gemma-3-270m", "smollm2-135m") for t in "ab"]
+    assert window.more_accurate(better, "added").mean == pytest.approx(0.25)
     late = window.opens_later(records)
     assert late.mean == 0.25
     assert late.low == 0 < late.high

@@ -10,6 +10,7 @@ from task_vectors.records.store import Record
 
 TASKS = ("country_to_capital", "present_to_gerund", "singular_to_plural", "english_to_french")
 DESIGN = {"n_demos": 10, "seed": 0, "template": "Example:{x} → {y}"}
+FLOOR = 0.2  # accuracy that the query's own state must reach for a task to count
 # What is put in, and into which prompt: the experiment's WAYS in words.
 LABELS = {
     "vector": "task vector",
@@ -19,6 +20,11 @@ LABELS = {
     "sink": "task vector, a first token in front",
     "sentence": "task vector, a sentence in front",
 }
+
+
+def counted(records: Sequence[Record]) -> list[Record]:
+    """Those of tasks that the model does: with the query's own state put in it is right on FLOOR of the prompts."""
+    return [record for record in records if accuracy_by_layer(record, "own").max() >= FLOOR]
 
 
 def accuracy_by_layer(record: Record, way: str) -> Tensor:
@@ -42,7 +48,7 @@ def by_depth(records: Sequence[Record], ways: Sequence[str]) -> pd.DataFrame:
 def open_layers(record: Record, way: str) -> list[int]:
     """Layers after which the state is right on at least half of what the query's own state reaches at best."""
     bar = accuracy_by_layer(record, "own").max() / 2
-    return (accuracy_by_layer(record, way) >= bar).nonzero()[:, 0].tolist() if bar > 0 else []
+    return (accuracy_by_layer(record, way) >= bar).nonzero()[:, 0].tolist()
 
 
 def width(record: Record, way: str) -> float:
@@ -64,8 +70,8 @@ def widths(records: Sequence[Record]) -> pd.DataFrame:
     rows = []
     for model, group in _by_model(records).items():
         L = len(accuracy_by_layer(group[0], "own"))
-        opens = [min(layers) for record in group if (layers := open_layers(record, "own"))]
-        row = {"Model": model, "Layers": L, "Demonstrations arrive after": _range(opens)}
+        opens = [min(open_layers(record, "own")) for record in group]
+        row = {"Model": model, "Layers": L, "Tasks": len(group), "Demonstrations arrive after": _range(opens)}
         for way in ("vector", "rescaled", "sentence", "added"):
             row[f"Open: {LABELS[way]}"] = f"{sum(width(record, way) for record in group) / len(group):.0%}"
         for way in ("vector", "added"):
@@ -79,12 +85,17 @@ def wider(records: Sequence[Record], way: str) -> Estimate:
     return _over_models_and_tasks(records, [width(record, way) - width(record, "vector") for record in records])
 
 
+def more_accurate(records: Sequence[Record], way: str) -> Estimate:
+    """By how much a way is more accurate than the task vector, each at its best layer, over models and tasks."""
+    gains = [held_out_best(record, way) - held_out_best(record, "vector") for record in records]
+    return _over_models_and_tasks(records, gains)
+
+
 def opens_later(records: Sequence[Record]) -> Estimate:
     """Layers between the arrival of the demonstrations and the opening for what they change, over models and tasks."""
-    pairs = [(open_layers(record, "own"), open_layers(record, "added")) for record in records]
-    both = [i for i, pair in enumerate(pairs) if all(pair)]
-    late = [min(pairs[i][1]) - min(pairs[i][0]) for i in both]
-    return _over_models_and_tasks([records[i] for i in both], late)
+    both = [record for record in records if open_layers(record, "added")]
+    late = [min(open_layers(record, "added")) - min(open_layers(record, "own")) for record in both]
+    return _over_models_and_tasks(both, late)
 
 
 def _over_models_and_tasks(records: Sequence[Record], values: list[float]) -> Estimate:
@@ -100,4 +111,4 @@ def _by_model(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _range(layers: list[int]) -> str:
-    return "–" if not layers else f"{min(layers)}" if min(layers) == max(layers) else f"{min(layers)} to {max(layers)}"
+    return f"{min(layers)}" if min(layers) == max(layers) else f"{min(layers)} to {max(layers)}"
