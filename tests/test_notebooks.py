@@ -43,6 +43,14 @@ def test_the_default_preset_changes_nothing():
     assert not any(read_preset("default", project_root()).values())
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_a_check_that_fails_says_what_was_compared(path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    asserts = [node for source in cells for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
+    # A text with values in it.
+    assert [ast.unparse(node) for node in asserts if not isinstance(node.msg, ast.JoinedStr)] == []
+
+
 def is_module(name):
     try:
         return find_spec(name) is not None
