@@ -20,15 +20,17 @@ HALF_FORMS = ("X → Y + X → Y", "X → Y + Y → X")
 # A permutation of order 3, and its steps one by one, on the same words.
 CYCLE_FORMS = ("X → Y → Z → X", "X → Y of three", "Y → Z of three", "Z → X of three")
 # In a union a task meets the inverse of an unrelated one, so that each one-way task takes part in exactly one union.
+# Partners are alike in whether the largest model, from the full prompt, follows them both ways: a union can be asked
+# about only where it follows both.
 PARTNERS = {
     "to_upper": "singular_to_plural",
     "english_to_french": "present_to_gerund",
     "english_to_italian": "present_to_past",
     "english_to_spanish": "present_to_past_perfect",
-    "country_to_capital": "adjective_to_adverb",
-    "country_to_nationality": "verb_to_agent",
-    "element_to_symbol": "adjective_to_comparative",
-    "state_to_code": "number_to_digits",
+    "country_to_capital": "element_to_symbol",
+    "state_to_code": "verb_to_agent",
+    "country_to_nationality": "adjective_to_adverb",
+    "number_to_digits": "adjective_to_comparative",
     "male_to_female": "number_to_ordinal",
     "number_to_roman": "adjective_to_superlative",
 }
