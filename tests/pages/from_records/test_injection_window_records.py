@@ -75,9 +75,9 @@ def test_tables():
     assert curve.accuracy.tolist() == [0, 0.25, 1, 0, 0]
     assert curve.depth.tolist() == [0.2, 0.4, 0.6, 0.8, 1]
     [row] = window.widths(records).to_dict("records")
-    assert row["Demonstrations arrive after"] == "1 to 2"
-    assert row["Open: task vector"] == "20%"
-    assert row["Accuracy: task vector"] == "1.00"
+    assert row["", "opens after"] == "1 to 2"
+    assert row["open layers", "replaced"] == "20%"
+    assert row["accuracy", "replaced"] == "1.00"
 
 
 def test_every_model_of_pip_is_on_the_ladder_by_size():

@@ -21,6 +21,8 @@ LABELS = {
     "sentence": "task vector, a sentence in front",
 }
 
+SHORT = {"vector": "replaced", "rescaled": "same length", "sentence": "sentence in front", "added": "added"}
+
 
 def counted(records: Sequence[Record]) -> list[Record]:
     """Those of tasks that the model does: with the query's own state put in it is right on FLOOR of the prompts."""
@@ -71,13 +73,13 @@ def widths(records: Sequence[Record]) -> pd.DataFrame:
     for model, group in _by_model(records).items():
         L = len(accuracy_by_layer(group[0], "own"))
         opens = [min(open_layers(record, "own")) for record in group]
-        row = {"Model": model, "Layers": L, "Tasks": len(group), "Demonstrations arrive after": _range(opens)}
-        for way in ("vector", "rescaled", "sentence", "added"):
-            row[f"Open: {LABELS[way]}"] = f"{sum(width(record, way) for record in group) / len(group):.0%}"
+        row = {("", "tasks"): len(group), ("", "layers"): L, ("", "opens after"): _range(opens)}
+        for way, name in SHORT.items():
+            row["open layers", name] = f"{sum(width(record, way) for record in group) / len(group):.0%}"
         for way in ("vector", "added"):
-            row[f"Accuracy: {LABELS[way]}"] = f"{sum(held_out_best(record, way) for record in group) / len(group):.2f}"
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("Model")
+            row["accuracy", SHORT[way]] = f"{sum(held_out_best(record, way) for record in group) / len(group):.2f}"
+        rows.append(pd.Series(row, name=model))
+    return pd.DataFrame(rows)
 
 
 def wider(records: Sequence[Record], way: str) -> Estimate:
