@@ -46,7 +46,7 @@ def curves(
         rings: a column that holds the height of a ring, or nan where there is none.
         levels: dashed horizontal lines by name, marks: vertical ones, or a column that holds each panel's own one.
         form: of the numbers in the tooltips.
-        column, row: columns of the table that make panels, `panels` their order along `column`.
+        column, row: columns of the table that make panels, `panels` their order along `column`, or `row` if alone.
     """
     alone = color is None
     pick = None if alone else alt.selection_point(fields=[color], bind="legend")
@@ -220,5 +220,6 @@ def panelled(
         return chart.properties(description=description)
     sort = list(panels) if panels is not None else None
     facets = {"column": alt.Column(f"{column}:N", title=column_title, sort=sort)} if column else {}
-    facets |= {"row": alt.Row(f"{row}:N", title=None)} if row else {}
+    down = sort if sort and column is None else alt.Undefined
+    facets |= {"row": alt.Row(f"{row}:N", title=None, sort=down)} if row else {}
     return chart.facet(**facets).properties(description=description)

@@ -15,7 +15,7 @@ FLOOR = 0.2  # accuracy that the query's own state must reach for a task to coun
 LABELS = {
     "vector": "task vector",
     "own": "the query's own state",
-    "added": "what the demonstrations change, added",
+    "added": "their change, added",
     "rescaled": "task vector, as long as what it replaces",
     "sink": "task vector, a first token in front",
     "sentence": "task vector, a sentence in front",
