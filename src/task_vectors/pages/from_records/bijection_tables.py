@@ -1,33 +1,42 @@
-"""The tables of chapter 11, and the published values that stand beside them (Dong et al. 2026, Tables 1, 8 and 9)."""
+"""The tables of chapter 11, and the published values that stand beside them (Dong et al. 2026, Table 1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import product
 
 import pandas as pd
 
-from task_vectors.experiments.bijections import FORMS
-from task_vectors.measures.statistics import Estimate, mean_over_units
 from task_vectors.pages.from_records.bijections import (
-    KINDS,
+    ENDINGS,
     METHODS,
-    PASS,
+    OF_KIND,
+    RULES,
+    TWO_WAYS,
     WRITTEN,
-    accuracies,
-    accuracy,
+    by_direction,
+    by_family,
+    by_part,
     drop,
     effects,
     excess,
+    level,
+    of_solved,
+    over_families,
+    solved,
 )
 from task_vectors.pages.names import readable
 from task_vectors.paths import project_root
 from task_vectors.tasks.catalog import FAMILIES
 
-RULES = {"right": "exact line", "word": "first word"}
 EFFECTS = {
-    "excess": "On bijections the vector loses more than ICL",
-    "solved": "Where ICL is right, bijections cost the vector",
-    "beyond": "Its excess on bijections is larger than on unions",
-    "beyond_solved": "Where ICL is right, bijections cost more than unions",
+    "excess": "A bijection costs the vector more than ICL",
+    "beyond": "Beyond ICL, a bijection costs more than a union",
+    "apart": "Beyond ICL, a bijection costs more than both ways in halves",
+    "halves": "Two halves of one task cost the vector what they cost ICL",
+    "cycles": "Beyond ICL, a cycle of three costs more than a union",
 }
+VARIED = ("excess", "beyond", "apart")
+KINDS = ("one way", "both ways in halves", "union", "bijection")  # from left to right in the figures
+READ_AT = ("ICL", "vector read at X → Y", "vector read at Y → X")
 PUBLISHED_ROWS = {  # our task → the task and the domain of Y in the paper's Table 1
     "to_upper": ("To Upper", "uppercase letters"),
     "english_to_french": ("Translation", "French"),
@@ -40,10 +49,10 @@ PUBLISHED_ROWS = {  # our task → the task and the domain of Y in the paper's T
 }
 
 
-def published(tasks: Sequence[str]) -> pd.DataFrame:
-    """Published accuracy of each task (index) by (method, kind), as in `accuracies`; there are no unions."""
+def published() -> pd.DataFrame:
+    """Published accuracy of the paper's own tasks (index) by (method, kind): one way (mean of both), and bijection."""
     table = pd.read_csv(project_root() / "data/published/dong2026_table1.csv").set_index(["task", "domain_y"])
-    rows = table.loc[[PUBLISHED_ROWS[task] for task in tasks]].set_axis(list(tasks))
+    rows = table.loc[list(PUBLISHED_ROWS.values())].set_axis(list(PUBLISHED_ROWS))
     columns = {}
     for method, key in (("icl", "icl"), ("vector", "tv")):
         columns[method, "one way"] = (rows[f"{key}_xy"] + rows[f"{key}_yx"]) / 2
@@ -51,197 +60,156 @@ def published(tasks: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def published_by_length(model: str) -> pd.DataFrame:
-    """Published accuracy on bijections by number of demonstrations (index): icl and vector, means over tasks."""
-    table = pd.read_csv(project_root() / "data/published/dong2026_bijection.csv")
-    table = table[(table.model == model) & (table.task != "Antonym")]  # which is an exception
-    return table.rename(columns={"task_vector": "vector"}).groupby("n_demos")[["icl", "vector"]].mean()
+def published_excess() -> float:
+    """By how much the vector's drop exceeds that of ICL in Table 1, the mean of its tasks."""
+    table = published()
+    lost = {method: table[method, "one way"] - table[method, "bijection"] for method in METHODS}
+    return (lost["vector"] - lost["icl"]).mean()
 
 
-def published_exception(task: str) -> pd.Series:
-    """The row of copy or antonym in Table 1."""
-    table = pd.read_csv(project_root() / "data/published/dong2026_table1.csv").set_index("task")
-    return table.loc[task.capitalize()]
+def gate(answers: pd.DataFrame) -> pd.DataFrame:
+    """ICL in each direction of each task's X ↔ Y, a row for each: the points of a figure."""
+    both = answers[answers.kind == "bijection"]
+    shares = by_part(both).set_axis(list(TWO_WAYS), axis=1).rename_axis(columns="direction").droplevel("form")
+    rows = shares.stack().rename("accuracy").reset_index()
+    return rows.assign(task=rows.base.map(readable), family=rows.base.map(FAMILIES))
 
 
 def by_form(answers: pd.DataFrame) -> pd.DataFrame:
-    """Shares of exact answers of each task by method and form, and the number of demonstrations n."""
-    asked = answers[answers.kind.isin(KINDS)]
-    forms = asked.groupby(["base", "form"], sort=False)
-    shares = {label: forms[f"{method}_right"].mean().unstack()[list(FORMS)] for method, label in METHODS.items()}
-    table = pd.concat(shares, axis=1).loc[asked.base.unique()].map("{:.2f}".format)
-    table.insert(0, ("", "n"), asked.groupby("base").n_demos.min())
-    return table.rename(index=readable).rename_axis(index=None, columns=[None, None])
+    """Accuracy in each part of every form that was asked, by method, and whether ICL solves it."""
+    parts = {label: by_part(answers, method) for method, label in METHODS.items()}
+    table = pd.concat(parts, axis=1).map("{:.2f}".format).replace("nan", "")
+    table["", "solved"] = solved(answers).map({True: "✓", False: "–"})
+    return table.rename(index=readable, level="base").rename_axis(index=["task", "form"], columns=[None, "part"])
 
 
-def with_intervals(samples: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Every accuracy with its interval, by both rules; samples: the answers at each number of demonstrations."""
-    rows = []
-    for answers in samples:
-        for (base, form), asked in answers.groupby(["base", "form"], sort=False):
-            keys = {"task": readable(base), "form": form, "n": asked.n_demos.iloc[0], "prompts": len(asked)}
-            found = {
-                f"{label}, {how}": str(accuracy(asked, method, rule))
-                for method, label in METHODS.items()
-                for rule, how in RULES.items()
-            }
-            rows.append(keys | found)
-    return pd.DataFrame(rows).set_index(["task", "form", "n", "prompts"])
-
-
-def one_way(answers: pd.DataFrame) -> pd.DataFrame:
-    """Each one-way task and exception: accuracy by both rules, whether it passes by each, its vector's wrong lines."""
-    rows = []
-    for _, asked in answers[answers.kind.isin(["one way", "exception"])].groupby(["base", "form"], sort=False):
-        row = {"Task": asked.task.iloc[0].replace("_", " ")}
-        passes = {}
-        for rule, how in RULES.items():
-            scores = {method: asked[f"{method}_{rule}"].mean() for method in METHODS}
-            row |= {f"{METHODS[method]}, {how}": score for method, score in scores.items()}
-            passes[f"passes, {how}"] = all(scores[method] >= least for method, least in PASS.items())
-        wrong = asked.loc[~asked.vector_right, "vector_kind"].value_counts(normalize=True)
-        lines = ", ".join(f"{kind} {share:.0%}" for kind, share in wrong.head(2).items())
-        rows.append(row | passes | {"the vector's wrong lines": lines})
-    return pd.DataFrame(rows).set_index("Task")
-
-
-def slopes(answers: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Accuracies of each model, as in `accuracies`, a row for each task, method and kind: the points of a figure.
-
-    answers: those of the first model, which has intervals.
-    """
-    rows = []
-    for number, (model, table) in enumerate(models.items()):
-        for base in table.index:
-            for method, kind in table.columns:
-                asked = answers[(answers.base == base) & (answers.kind == kind)]
-                low, high = accuracy(asked, method)[1:3] if number == 0 else (float("nan"), float("nan"))
-                where = {"panel": f"{model}: {METHODS[method]}", "task": readable(base), "group": FAMILIES[base]}
-                rows.append(
-                    where | {"kind": kind, "accuracy": table.loc[base, (method, kind)], "low": low, "high": high}
-                )
-    return pd.DataFrame(rows)
-
-
-def side_by_side(models: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Accuracies of each model by task, with their means over tasks."""
-    columns = {
-        (f"{label}, {model}", kind): table[method, kind]
-        for method, label in METHODS.items()
-        for model, table in models.items()
-        for kind in KINDS
-        if (method, kind) in table
-    }
-    table = pd.DataFrame(columns).rename(index=readable)
-    table.loc["mean"] = table.mean()
-    return table.round(2)
-
-
-def effect_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """The four effects by both rules, and the number of tasks that count."""
-    by_rule = {rule: effects(answers, rule) for rule in RULES}
-    rows = [
-        {
-            "What the vector loses": name,
-            **{f"By {how}": str(mean_over_units(by_rule[rule][key])) for rule, how in RULES.items()},
-            "Tasks": by_rule["right"][key].count(),
+def losses(table: pd.DataFrame) -> pd.DataFrame:
+    """What each kind of mixture costs: a row a kind, means over families; table: that of `by_direction`."""
+    rows = {}
+    for kind in OF_KIND:
+        beyond = excess(table, kind)
+        rows[kind] = {
+            "Drop of ICL": f"{over_families(drop(table, 'icl', kind)).mean:.2f}",
+            "Drop of the vector": f"{over_families(drop(table, 'vector', kind)).mean:.2f}",
+            "Excess": str(over_families(beyond)),
+            "Tasks": beyond.count(),
+            "Families": by_family(beyond).count(),
         }
-        for key, name in EFFECTS.items()
-    ]
-    return pd.DataFrame(rows).set_index("What the vector loses")
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def mixing(answers: pd.DataFrame) -> pd.DataFrame:
-    """Drops on unions and on bijections, each as a mean over tasks."""
-    everything, solved = accuracies(answers), accuracies(answers, solved=True)
-    columns = {
-        "Drop of ICL": lambda kind: drop(everything, "icl", kind),
-        "Drop of the vector": lambda kind: drop(everything, "vector", kind),
-        "Excess": lambda kind: excess(everything, kind),
-        "Drop of the vector where ICL is right": lambda kind: drop(solved, "vector", kind),
+def slopes(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Accuracy of each task, method and kind in this run and as published: the points of a figure."""
+    here = {
+        (method, kind): level(table, method, "bijection" if kind == "one way" else kind, alone=kind == "one way")
+        for method in METHODS
+        for kind in KINDS
     }
-    rows = {
-        kind: {name: str(mean_over_units(values(kind))) for name, values in columns.items()}
-        for kind in ("union", "bijection")
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Kind")
-
-
-def exceptions(answers: pd.DataFrame) -> pd.DataFrame:
-    """Copy and antonym beside their published values."""
     rows = []
-    for base, asked in answers[answers.kind == "exception"].groupby("base", sort=False):
-        theirs = published_exception(base)
-        rows.append(
-            {
-                "Task": base,
-                "ICL": str(accuracy(asked, "icl")),
-                "Task vector": str(accuracy(asked, "vector")),
-                "Vector, first word": str(accuracy(asked, "vector", "word")),
-                "Published ICL": f"{theirs.icl_bijection:.2f}",
-                "Published vector": f"{theirs.tv_bijection:.2f}",
-            }
-        )
-    return pd.DataFrame(rows).set_index("Task")
-
-
-def lengths(samples: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Accuracies at each number of demonstrations n, a row for each task, method and kind."""
-    rows = []
-    for n, answers in samples.items():
-        table = accuracies(answers)
-        rows += [
-            {
-                "n": n,
-                "task": readable(base),
-                "kind": kind,
-                "method": method,
-                "accuracy": table.loc[base, (method, kind)],
-            }
-            for base in table.index
-            for method, kind in table.columns
-        ]
+    for model, shares in {name: here, "Llama-7B, published": published()}.items():
+        for (method, kind), column in shares.items():
+            panel = f"{model}: {METHODS[method]}"
+            rows += [
+                {"panel": panel, "task": readable(task), "group": group(task), "kind": kind, "accuracy": share}
+                for task, share in column.items()
+            ]
     return pd.DataFrame(rows)
 
 
-def changes(samples: Mapping[int, pd.DataFrame]) -> dict[tuple[str, str], Estimate]:
-    """What the second number of demonstrations changes, by method and kind; means over tasks."""
-    few, many = (accuracies(answers) for answers in samples.values())
-    return {column: mean_over_units(many[column] - few[column]) for column in few}
+def group(task: str) -> str:
+    """The group of families that a task is drawn in."""
+    family = FAMILIES[task]
+    return "English endings" if family in ENDINGS else "translation" if family == "translation" else "the others"
 
 
-def change_table(samples: Mapping[int, pd.DataFrame], model: str) -> pd.DataFrame:
-    """Accuracy at each number of demonstrations and the change; on bijections beside that of a published model."""
-    theirs, rows = published_by_length(model), []
-    for (method, kind), change in changes(samples).items():
-        here = {f"n\u00a0=\u00a0{n}": f"{accuracies(a)[method, kind].mean():.2f}" for n, a in samples.items()}
-        there = " → ".join(f"{value:.2f}" for value in theirs[method]) if kind == "bijection" else ""
-        length = " → ".join(map(str, theirs.index))
-        row = {"Method": METHODS[method], "Kind": kind, **here, "Change": str(change)}
-        rows.append(row | {f"{model}, published ({length})": there})
-    return pd.DataFrame(rows).set_index(["Method", "Kind"])
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """The paper's own tasks, one way and both ways, here and as published; empty where ICL does not solve them here."""
+    theirs = published()
+    columns = {}
+    for method, label in METHODS.items():
+        for kind in ("one way", "bijection"):
+            here = level(table, method, "bijection", alone=kind == "one way")
+            columns[label, kind, "here"] = here.reindex(theirs.index)
+            columns[label, kind, "published"] = theirs[method, kind]
+    shares = pd.DataFrame(columns).rename(index=readable)
+    return shares.map("{:.2f}".format).replace("nan", "–")
 
 
-def written_shares(answers: pd.DataFrame) -> pd.DataFrame:
-    """Share of each kind of line, of WRITTEN, by method and kind; order: the place of the kind."""
+def variants(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
+    """The findings of VARIED when they are counted in other ways, a row for each way; means over families."""
+    found = effects(by_direction(answers, passing))
+    merged = {task: "endings" if family in ENDINGS else family for task, family in FAMILIES.items()}
+    strong = level(by_direction(answers, passing), "vector", "bijection", alone=True).loc[lambda share: share >= 0.5]
+    rows = {"as above": {key: str(over_families(values)) for key, values in found.items()}}
+    for rule in ("word", "uncopied"):
+        other = effects(by_direction(answers, passing, rule))
+        rows[RULES[rule]] = {key: str(over_families(values)) for key, values in other.items()}
+    rows["English endings as one family"] = {key: str(over_families(found[key], merged)) for key in VARIED}
+    rows["tasks whose vector is right one way in .50"] = {
+        key: str(over_families(found[key][found[key].index.isin(strong.index)])) for key in VARIED
+    }
+    rows["any one family left out"] = {key: _from_to(_without_each(found[key])) for key in VARIED}
+    by_seed = [effects(by_direction(asked, passing)) for _, asked in answers.groupby("seed")]
+    rows["any one seed alone"] = {key: _from_to([over_families(one[key]).mean for one in by_seed]) for key in VARIED}
+    return pd.DataFrame.from_dict(rows, orient="index")[list(VARIED)].rename(columns=EFFECTS)
+
+
+def _without_each(values: pd.Series) -> list[float]:
+    families = by_family(values)
+    return [families.drop(family).mean() for family in families.index]
+
+
+def _from_to(means: Sequence[float]) -> str:
+    return f"{min(means, default=float('nan')):.2f} to {max(means, default=float('nan')):.2f}"
+
+
+def copies(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
+    """How often each method writes the query again, and how often it is right, among all prompts and the rest.
+
+    A row for each kind and direction; means over families.
+    """
+    counted = {RULES[rule]: by_direction(answers, passing, rule) for rule in ("right", "copied", "uncopied")}
+    rows = {}
+    for kind, direction in product(KINDS, TWO_WAYS):
+        rows[kind, direction] = {
+            (label, name): over_families(_of_direction(table[method, kind], direction)).mean
+            for method, label in METHODS.items()
+            for name, table in counted.items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").map("{:.2f}".format).replace("nan", "–")
+
+
+def _of_direction(shares: pd.Series, direction: str) -> pd.Series:
+    return shares[shares.index.get_level_values("direction") == direction].droplevel("direction")
+
+
+def choices(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
+    """Accuracy by the direction that is asked, of ICL and of vectors by the query that they were read at.
+
+    For each task's bijection and its union that ICL solves: the points of a figure.
+    """
+    asked = of_solved(answers, passing)
+    asked = asked[asked.kind.isin(["bijection", "union"])]
+    read = asked.vector_part.map(dict(enumerate(READ_AT[1:])))
+    every = pd.concat(
+        [
+            asked.assign(read_at=READ_AT[0], right=asked.icl_right),
+            asked.assign(read_at=read, right=asked.vector_right),
+        ]
+    )
+    shares = every.groupby(["kind", "read_at", "base", "direction"], as_index=False).right.mean()
+    return shares.assign(task=shares.base.map(readable), group=shares.base.map(group))
+
+
+def written_shares(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
+    """Share of each kind of line, of WRITTEN, by method and kind of prompt; order: the place of the kind."""
+    counted = of_solved(answers, passing)
     rows = []
     for method, label in METHODS.items():
         for kind in KINDS:
-            shares = answers.loc[answers.kind == kind, f"{method}_kind"].value_counts(normalize=True)
+            shares = counted.loc[counted.kind == kind, f"{method}_kind"].value_counts(normalize=True)
             rows += [
                 {"method": label, "kind": kind, "written": line, "order": i, "share": shares.get(line, 0.0)}
                 for i, line in enumerate(WRITTEN)
             ]
     return pd.DataFrame(rows)
-
-
-def sides(answers: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy where the vector was read at a query of the same part as the one that is asked, and of the other."""
-    rows = []
-    for kind in ("bijection", "union"):
-        asked = answers[answers.kind == kind]
-        same = asked.part == asked.vector_part
-        for label, part in (("the same part as the query", asked[same]), ("the other part", asked[~same])):
-            found = {"Task vector": str(accuracy(part, "vector")), "ICL": str(accuracy(part, "icl"))}
-            rows.append({"Kind": kind, "Vector read at": label, "prompts": len(part), **found})
-    return pd.DataFrame(rows).set_index(["Kind", "Vector read at"])
