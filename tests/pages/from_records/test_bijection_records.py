@@ -370,7 +370,7 @@ def test_below_the_gate_the_page_still_has_its_tables(none_solved):
     assert {len(values) for values in found.values()} == {0}
     assert {too_few(values) for values in found.values()} == {"below the gate in all families"}
     assert tables.losses(table).Tasks.tolist() == [0] * 5
-    assert tables.losses(table).loc["bijection", "Excess"] == "nan"
+    assert tables.losses(table).loc["bijection", "Excess"] == "–"
     assert (tables.by_form(none_solved)["", "solved"] == "–").all()
     assert tables.side_by_side(table).loc["lower → upper", ("ICL", "bijection", "here")] == "–"
     assert tables.variants(none_solved, passing).shape == (7, 3)

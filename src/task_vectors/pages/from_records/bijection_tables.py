@@ -95,7 +95,7 @@ def losses(table: pd.DataFrame) -> pd.DataFrame:
             "Tasks": beyond.count(),
             "Families": by_family(beyond).count(),
         }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").replace("nan", "–")
 
 
 def slopes(table: pd.DataFrame, name: str) -> pd.DataFrame:
