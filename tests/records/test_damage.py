@@ -175,7 +175,7 @@ def test_a_table_whose_columns_are_of_other_types_is_refused():
 def test_a_record_in_the_folder_of_another_experiment_is_refused(home):
     recorded(TRIAL, size=3)
     (home / "trial").rename(home / "other")
-    with pytest.raises(RecordError, match="belongs to a record trial/"):
+    with pytest.raises(RecordError, match="belongs to a record 'trial/"):
         list(all_records())
 
 

@@ -170,7 +170,7 @@ def read_record(folder: Path, from_here: bool = False) -> Record:
     identity = (provenance[name] for name in ("experiment", "version", "parameters"))
     named = Path(provenance["experiment"], _key(*identity))
     if named != (here := Path(*folder.parts[-2:])):
-        raise RecordError(f"{path} belongs to a record {named}, not to {here}; {ADVICE}")
+        raise RecordError(f"{path} belongs to a record {str(named)!r}, not to {here}; {ADVICE}")
     for name in sorted(found ^ set(provenance["files"])):
         raise RecordError(f"{folder / name} is {'not part of the record' if name in found else 'missing'}; {ADVICE}")
     for name, checksum in provenance["files"].items():
