@@ -7,7 +7,6 @@ TASK_VECTORS_RECORDS names one folder to read and write instead of both.
 Checksums and the seal over them detect damage, not forgery: there is no secret in them.
 """
 
-import contextlib
 import hashlib
 import inspect
 import json
@@ -16,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,8 +115,8 @@ class Record:
         try:
             return read_table(self.folder, name, types)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            told = " ".join(str(error).split())
-            raise RecordError(f"{self.folder}: table {name!r} cannot be read ({told}); {ADVICE}") from None
+            told = f"table {name!r} cannot be read ({' '.join(str(error).split())})"
+            raise RecordError(f"{self.folder}: {told}; {ADVICE}") from None
 
     def tensors(self, name: str) -> dict:
         from safetensors.torch import load_file
@@ -220,9 +220,7 @@ def record_folders() -> list[Path]:
     return [committed_folder(), project_root().joinpath("runs", "recorded")]
 
 
-def _compute(
-    experiment: Experiment, key: str, parameters: Mapping[str, object], training: Path | None = None
-) -> Record:
+def _compute(experiment: Experiment, key: str, parameters: Mapping, training: Path | None = None) -> Record:
     shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
     print(f"computing {experiment.name} ({shown})", file=sys.stderr, flush=True)
     target = record_folders()[-1] / experiment.name / key
@@ -324,7 +322,7 @@ def put(folder: Path, target: Path, replaces: tuple[int, int] | None) -> bool:
                 raise
         if folder_identity(target) != replaces:
             return False
-        with scratch_folder(target.parent) as old, contextlib.suppress(OSError):
+        with scratch_folder(target.parent) as old, suppress(OSError):
             target.rename(old / "replaced")
             folder.rename(target)
             return True
