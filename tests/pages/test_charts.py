@@ -53,6 +53,16 @@ def test_figure_holds_a_static_picture_before_the_specification():
     assert 'aria-label="Accuracy rises with the layer."' in figure
 
 
+def test_a_chart_of_nothing_says_so():
+    # Drawn, facets of no rows are 1.8e308 pixels high, and push all that follows off the page.
+    table = pd.DataFrame(ROWS)
+    for rows in (table, table[:0]):
+        chart = alt.Chart(rows).mark_line().encode(x="layer:Q", y="accuracy:Q").facet(column="task:N")
+        shown = figure_of(chart.properties(description="Accuracy by layer, a panel for each task."))
+        assert ("tv-chart" in shown) == (len(rows) > 0)
+        assert (charts.NOTHING in shown) == (len(rows) == 0)
+
+
 @pytest.mark.parametrize("description", [None, "", "  "])
 def test_chart_without_alt_text_is_refused(description):
     with pytest.raises(ValueError, match=r"no alt text: add \.properties\(description="):

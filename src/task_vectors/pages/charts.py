@@ -94,10 +94,16 @@ def _static_svg(spec: dict, figure_id: str) -> str:
     return svg.replace("<svg ", '<svg style="overflow:visible" ', 1)
 
 
+NOTHING = "Nothing to draw: none of the results of this run is among those that this chart shows."
+
+
 def _render(spec: dict) -> dict[str, str]:
     description = (spec.get("description") or "").strip()
     if not description:
         raise ValueError("a chart has no alt text: add .properties(description='what the chart shows, in a sentence')")
+    if spec.get("datasets") and not any(spec["datasets"].values()):
+        # Vega gives facets of nothing an infinite size.
+        return {"text/html": f"<p><em>{NOTHING}</em></p>", "text/plain": NOTHING}
     text = json.dumps(spec, separators=(",", ":"), sort_keys=True)
     figure_id = _figure_id(text)
     label = html.escape(description, quote=True)
