@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from task_vectors.linear_attention.dropout import predicted_weights, second_moment, visible
+from task_vectors.linear_attention.dropout import (
+    OBJECTIVES,
+    predicted_weights,
+    printed_moment,
+    script_moment,
+    second_moment,
+    visible,
+)
 
 
 def simulated(weights, keep, d, draws, seed):
@@ -24,6 +31,34 @@ def test_the_moment_is_what_a_simulation_gives(keep, n, m, d):
     weights = np.random.default_rng(n).normal(size=(n, m)) / np.sqrt(n * m)
     mean, error = simulated(weights, keep, d, draws=100_000, seed=1)
     assert second_moment(weights, keep, d) == pytest.approx(mean, abs=4 * error)
+
+
+def test_a_simulation_tells_the_printed_objective_from_the_derived_one():
+    weights = np.random.default_rng(4).normal(size=(3, 4)) / np.sqrt(12)
+    mean, error = simulated(weights, 0.5, 8, draws=200_000, seed=1)
+    assert second_moment(weights, 0.5, 8) == pytest.approx(mean, abs=4 * error)
+    assert abs(printed_moment(weights, 0.5, 8) - mean) > 10 * error
+    # Without dropout there is nothing to tell.
+    assert printed_moment(weights, 1.0, 8) == pytest.approx(second_moment(weights, 1.0, 8))
+
+
+def test_the_scripts_objective_is_of_demonstrations_lost_whole():
+    weights, keep, rng = np.random.default_rng(4).normal(size=(3, 4)), 0.4, np.random.default_rng(1)
+    kept, arrows = (rng.random((400_000, size)) < keep for size in (3, 4))
+    dropped = kept[:, :, None] * weights * arrows[:, None]  # [draws, n, m]
+    values = ((dropped @ dropped.mT) ** 2).sum((1, 2))
+    error = values.std() / np.sqrt(len(values))
+    assert script_moment(weights, keep, d=4) == pytest.approx(values.mean(), abs=4 * error)
+    assert script_moment(weights, keep, d=4) == script_moment(weights, keep, d=640)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_each_objective_has_minima_of_its_own(objective):
+    moment, found = OBJECTIVES[objective], {}
+    for name in OBJECTIVES:
+        found[name] = moment(predicted_weights(4, 0.3, objective=name, causal=True, starts=5), 0.3, 4)
+    others = [value for name, value in found.items() if name != objective]
+    assert found[objective] < min(others) * (1 - 1e-4)
 
 
 @given(st.floats(0.1, 1), st.integers(1, 8))
