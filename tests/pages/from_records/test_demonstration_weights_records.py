@@ -91,11 +91,12 @@ def test_a_curve_is_judged_by_its_error_and_by_the_order_of_places():
     assert ranks.rising[["a", "c"]].tolist() == pytest.approx([1, -1])
 
 
-def test_the_table_compares_with_one_curve():
+def test_the_table_compares_with_each_rival():
     errors = pd.DataFrame({"rising": [0.4, 0.5, 0.6], "flat": [0.1, 0.3, 0.2]})
-    table = comparison(errors, pd.DataFrame({"rising": [0.1, 0.2, 0.3]}), against="rising")
-    assert table["Less than rising by"].tolist()[0] == ""
-    assert table["Less than rising by"].tolist()[1].startswith("0.30")
+    table = comparison(errors, pd.DataFrame({"rising": [0.1, 0.2, 0.3]}), against=["rising", "flat"])
+    assert table["Less than the rising by"].tolist()[0] == ""
+    assert table["Less than the rising by"].tolist()[1].startswith("0.30")
+    assert table["Less than the flat by"].tolist()[0].startswith("-0.30")
     assert table["Rank correlation"].tolist()[1] == ""
 
 

@@ -3,7 +3,7 @@
 A profile has a value for each place of a demonstration, here of each task over its mean: [tasks, N].
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import numpy as np
@@ -73,17 +73,14 @@ def judged(profiles: pd.DataFrame, curves: Curves) -> tuple[pd.DataFrame, pd.Dat
     return pd.DataFrame(errors, index=profiles.index), pd.DataFrame(ranks, index=profiles.index)
 
 
-def comparison(errors: pd.DataFrame, ranks: pd.DataFrame, against: str) -> pd.DataFrame:
-    """What `judged` gave, over tasks: how far each curve is off, how much less than `against`, the order."""
-    better = {name: str(mean_over_units(errors[against] - errors[name])) for name in errors}
-    return pd.DataFrame(
-        {
-            "Relative error": [str(mean_over_units(errors[name])) for name in errors],
-            f"Less than {against} by": ["" if name == against else better[name] for name in errors],
-            "Rank correlation": [str(mean_over_units(ranks[name])) if name in ranks else "" for name in errors],
-        },
-        index=pd.Index(errors.columns, name="Curve"),
-    )
+def comparison(errors: pd.DataFrame, ranks: pd.DataFrame, against: Sequence[str]) -> pd.DataFrame:
+    """What `judged` gave, over tasks: how far each curve is off, how much less than those of `against`, the order."""
+    columns = {"Relative error": [str(mean_over_units(errors[name])) for name in errors]}
+    for rival in against:
+        less = {name: str(mean_over_units(errors[rival] - errors[name])) for name in errors}
+        columns[f"Less than the {rival} by"] = [less[name] if name != rival else "" for name in errors]
+    columns["Rank correlation"] = [str(mean_over_units(ranks[name])) if name in ranks else "" for name in errors]
+    return pd.DataFrame(columns, index=pd.Index(errors.columns, name="Curve"))
 
 
 def against_curves(profiles: pd.DataFrame, curves: Curves, title: str, description: str) -> alt.LayerChart:
