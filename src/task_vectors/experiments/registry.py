@@ -22,7 +22,6 @@ EXPERIMENTS = {
     "injection_window": "task_vectors.experiments.injection_window:INJECTION_WINDOW",
     "intervention": "task_vectors.experiments.patched_means:INTERVENTION",
     "linear_transformer": "task_vectors.experiments.linear_transformer:RISKS",
-    "mate_in_prompt": "task_vectors.experiments.mate_in_prompt:MATE_IN_PROMPT",
     "predicted_weights": "task_vectors.experiments.predicted_weights:PREDICTED",
     "prediction": "task_vectors.experiments.td_of_families:PREDICTION",
     "pretraining": "task_vectors.experiments.pretraining:PRETRAINING",
