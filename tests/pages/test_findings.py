@@ -147,6 +147,12 @@ def test_a_page_says_what_was_found_and_glues_it(chapter):
     assert json.loads(glued["findings"])[0]["default"] is True
 
 
+def test_a_finding_without_a_value_shows_none(chapter):
+    glued, table, _ = run(chapter, NAN, low=NAN)
+    assert table.loc["It rises", "Here"] == glued["effect_estimate"] == "–"
+    assert np.isnan(glued["effect_mean"])
+
+
 def test_a_key_is_used_once(chapter, monkeypatch):
     monkeypatch.setattr("task_vectors.pages.findings.glue", lambda *args: None)
     findings = Findings(str(chapter), {"n": 3})

@@ -56,6 +56,12 @@ def test_myst_becomes_plain_markdown(source, plain):
     assert plain_markdown(source, {"share": 0.5, "model": "gemma", "fig-a": "Figure 1"}) == plain
 
 
+@pytest.mark.parametrize("value", [float("nan"), "nan"])
+def test_what_has_no_value_is_no_number_in_a_sentence(value):
+    form = "s" if isinstance(value, str) else ".2f"
+    assert plain_markdown(f"It is {{glue:text}}`share:{form}`.", {"share": value}) == "It is –."
+
+
 def test_scripts_come_only_where_they_are_needed():
     bare = render(v4.new_notebook(cells=[v4.new_markdown_cell("# A title\n\nWords.")]))
     assert "<title>A title</title>" in bare

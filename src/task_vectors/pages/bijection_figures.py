@@ -73,7 +73,7 @@ def lines_written(table: pd.DataFrame, description: str) -> alt.TopLevelMixin:
             order="order:Q",
             opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
             row=alt.Row("method:N", title=None, sort=list(METHODS.values())),
-            tooltip=["method", "kind", "written", alt.Tooltip("share:Q", format=".1%")],
+            tooltip=["method:N", "kind:N", "written:N", alt.Tooltip("share:Q", format=".1%")],
         )
     )
     return bars.add_params(pick).properties(width=400, height=110, description=description)

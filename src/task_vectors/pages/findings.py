@@ -149,7 +149,7 @@ class Findings:
         row |= {"mean": found.mean, "low": found.low, "high": found.high, "p": p_value(found, rule)}
         row |= {"published": printed or ("" if published is None else format(published, form)), "source": source}
         self.rows.append(row | {"rule": str(rule), "verdict": word, "reason": reason})
-        self.shown[key] = format(found, form)
+        self.shown[key] = "–" if np.isnan(found.mean) else format(found, form)
         return word
 
     def table(self) -> pd.DataFrame:

@@ -95,7 +95,10 @@ def _plain_role(match: re.Match, known: dict[str, object]) -> str:
         return f"${text}$"
     if name == "glue:text":
         key, _, form = text.partition(":")
-        return format(known[key], form) if key in known else text
+        if key not in known:
+            return text
+        # What nothing was measured of has no number to print.
+        return "–" if str(known[key]) == "nan" else format(known[key], form)
     if name.startswith("cite"):
         keys = text.replace(",", ", ")
         return keys if name == "cite:t" else f"({keys})"

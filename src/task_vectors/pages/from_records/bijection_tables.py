@@ -151,7 +151,8 @@ def variants(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
     rows["any one family left out"] = {key: _from_to(_without_each(found[key])) for key in VARIED}
     by_seed = [effects(by_direction(asked, passing)) for _, asked in answers.groupby("seed")]
     rows["any one seed alone"] = {key: _from_to([over_families(one[key]).mean for one in by_seed]) for key in VARIED}
-    return pd.DataFrame.from_dict(rows, orient="index")[list(VARIED)].rename(columns=EFFECTS)
+    table = pd.DataFrame.from_dict(rows, orient="index")[list(VARIED)].rename(columns=EFFECTS)
+    return table.replace("nan", "–")
 
 
 def _without_each(values: pd.Series) -> list[float]:
@@ -160,7 +161,8 @@ def _without_each(values: pd.Series) -> list[float]:
 
 
 def _from_to(means: Sequence[float]) -> str:
-    return f"{min(means, default=float('nan')):.2f} to {max(means, default=float('nan')):.2f}"
+    known = [mean for mean in means if mean == mean]  # one seed alone may have none
+    return f"{min(known):.2f} to {max(known):.2f}" if known else "–"
 
 
 def copies(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
@@ -202,14 +204,17 @@ def choices(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
 
 
 def written_shares(answers: pd.DataFrame, passing: pd.Series) -> pd.DataFrame:
-    """Share of each kind of line, of WRITTEN, by method and kind of prompt; order: the place of the kind."""
+    """Share of each kind of line, of WRITTEN, by method and kind of prompt; order: the place of the kind.
+
+    Kinds of prompts that were not asked, or that ICL does not solve, are left out.
+    """
     counted = of_solved(answers, passing)
     rows = []
     for method, label in METHODS.items():
-        for kind in KINDS:
+        for kind in (kind for kind in KINDS if (counted.kind == kind).any()):
             shares = counted.loc[counted.kind == kind, f"{method}_kind"].value_counts(normalize=True)
             rows += [
                 {"method": label, "kind": kind, "written": line, "order": i, "share": shares.get(line, 0.0)}
                 for i, line in enumerate(WRITTEN)
             ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["method", "kind", "written", "order", "share"])
