@@ -1,0 +1,104 @@
+"""The charts that only the page on sizes has."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from task_vectors.pages.charts import PALETTE
+from task_vectors.pages.figures import FADED, categories, level_lines
+from task_vectors.pages.findings import VERDICTS
+from task_vectors.pages.from_records.bijections import GATE, TWO_WAYS
+from task_vectors.pages.from_records.sizes import CATEGORIES, DONE, NOT_ASKED, PRINTED, WAYS
+
+SHARE = alt.Scale(domain=[0, 1])
+OUTCOMES = {DONE: PALETTE[0], **dict(zip(VERDICTS, (PALETTE[2], PALETTE[1], PALETTE[4], PALETTE[3]), strict=True))}
+OUTCOMES |= {NOT_ASKED: "#999999", PRINTED: PALETTE[5]}
+
+
+def overview(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
+    """A cell for each question (down) and size (across), with its text, in the color of its outcome.
+
+    What ICL does is shaded by its share. Colors are pale, since the words on them are the page's own ink.
+    """
+    lines = alt.Axis(labelExpr="split(datum.label, '|')", labelLimit=200, ticks=False, domain=False)
+    base = alt.Chart(table).encode(
+        x=alt.X("place:N", sort=list(places), title=None, axis=alt.Axis(orient="top", labelAngle=0, ticks=False)),
+        y=alt.Y("question:N", sort=list(dict.fromkeys(table.question)), title=None, axis=lines),
+    )
+    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
+    cells = base.mark_rect(cornerRadius=3).encode(
+        color=categories(table, "outcome", order=shown, colors=[OUTCOMES[outcome] for outcome in shown]),
+        opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 0.45]), legend=None),
+        tooltip=["place", "outcome", "about"],
+    )
+    words = base.mark_text(fontSize=13).encode(text="text:N")
+    return (cells + words).properties(width=62 * len(places), height=alt.Step(40), description=description)
+
+
+def by_category(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
+    """Accuracy with its interval over tasks, a row of panels by category; the table is that of `by_category`."""
+    pick = alt.selection_point(fields=["way"], bind="legend")
+    base = alt.Chart().encode(
+        x=alt.X("place:N", sort=list(places), title=None, axis=alt.Axis(labelAngle=-30)),
+        xOffset=alt.XOffset("way:N", sort=list(WAYS.values())),
+        color=categories(table, "way", order=list(WAYS.values()), columns=2),
+        opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
+    )
+    tip = ["category", "model", "way", "tasks", *(alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high"))]
+    dots = base.mark_point(size=55).encode(y=alt.Y("mean:Q", title="Accuracy", scale=SHARE), tooltip=tip)
+    rule = base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").transform_filter("isValid(datum.low)")
+    layers = alt.layer(rule, dots.add_params(pick), data=table).properties(width=430, height=95)
+    row = alt.Row("category:N", title=None, sort=list(CATEGORIES))
+    return layers.facet(row=row, spacing=14).properties(description=description)
+
+
+def depths(table: pd.DataFrame, description: str) -> alt.TopLevelMixin:
+    """A pale dot for each task at the depth of its layer, and the mean over families with its interval, by place."""
+    base = alt.Chart().encode(y=alt.Y("place:N", sort=None, title=None))
+    across = alt.X("depth:Q", title="Put in after this share of the layers", scale=SHARE)
+    every = base.transform_filter("!isValid(datum.low)").mark_point(size=45, opacity=0.35)
+    every = every.encode(x=across, tooltip=["task", alt.Tooltip("depth", format=".2f")])
+    mean = base.transform_filter("isValid(datum.low)")
+    dot = mean.mark_point(size=110, color=PALETTE[1]).encode(
+        x=across, tooltip=["task", alt.Tooltip("depth", format=".2f")]
+    )
+    rule = mean.mark_rule(color=PALETTE[1], strokeWidth=3).encode(x="low:Q", x2="high:Q")
+    return alt.layer(every, rule, dot, data=table).properties(width=430, height=alt.Step(34), description=description)
+
+
+def both_ways(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
+    """ICL in both directions of each task's bijection, a panel for each place; beyond both dashed lines it is done."""
+    dots = (
+        alt.Chart()
+        .mark_point(size=60)
+        .encode(
+            x=alt.X(f"{TWO_WAYS[0]}:Q", title="ICL asked X → Y", scale=SHARE),
+            y=alt.Y(f"{TWO_WAYS[1]}:Q", title="ICL asked Y → X", scale=SHARE),
+            color=categories(table, "outcome", order=["both ways", "not both ways"]),
+            tooltip=["task", *(alt.Tooltip(f"{way}:Q", format=".2f") for way in TWO_WAYS)],
+        )
+    )
+    gates = [*level_lines({"": GATE}), *level_lines({"gate": GATE}, axis="x")]
+    layers = alt.layer(dots, *gates, data=table).properties(width=190, height=190)
+    return layers.facet(alt.Facet("place:N", sort=list(places), title=None), columns=2).properties(
+        description=description
+    )
+
+
+def operators(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
+    """Accuracy of each operator by number of demonstrations, and of its constant answer, a panel for each place."""
+    dots = (
+        alt.Chart()
+        .mark_point(size=60)
+        .encode(
+            x=alt.X("accuracy:Q", title="Accuracy", scale=SHARE),
+            y=alt.Y("operator:N", sort=None, title=None),
+            color=categories(table, "what"),
+            tooltip=["operator", "what", alt.Tooltip("accuracy:Q", format=".2f")],
+        )
+    )
+    layers = alt.layer(dots, data=table).properties(width=190, height=alt.Step(20))
+    return layers.facet(alt.Facet("place:N", sort=list(places), title=None), columns=2).properties(
+        description=description
+    )
