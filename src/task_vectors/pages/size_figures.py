@@ -7,40 +7,43 @@ import pandas as pd
 
 from task_vectors.pages.charts import PALETTE
 from task_vectors.pages.figures import FADED, categories, level_lines
-from task_vectors.pages.findings import VERDICTS
 from task_vectors.pages.from_records.bijections import GATE, TWO_WAYS
-from task_vectors.pages.from_records.sizes import CATEGORIES, DONE, NOT_ASKED, PRINTED, WAYS
+from task_vectors.pages.from_records.sizes import BOTH_WAYS, CATEGORIES, DONE, PRINTED, QUESTIONS, WAYS
 
 SHARE = alt.Scale(domain=[0, 1])
-OUTCOMES = {DONE: PALETTE[0], **dict(zip(VERDICTS, (PALETTE[2], PALETTE[1], PALETTE[4], PALETTE[3]), strict=True))}
-OUTCOMES |= {NOT_ASKED: "#999999", PRINTED: PALETTE[5]}
+OUTCOMES = {DONE: PALETTE[0], "holds": PALETTE[2], "against": PALETTE[1], "no effect": PALETTE[4]}
+OUTCOMES |= {"undecided": "#999999", PRINTED: PALETTE[5]}
 
 
 def overview(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
-    """A cell for each question (down) and size (across), with its text, in the color of its outcome.
+    """A cell for each question (down) and size (across), with its text, in the color of its outcome, if it has one.
 
-    What ICL does is shaded by its share. Colors are pale, since the words on them are the page's own ink.
+    What ICL does is shaded by its share. Colors are pale, since the words on them are the page's own ink. places: an
+    empty one leaves a gap.
     """
-    lines = alt.Axis(labelExpr="split(datum.label, '|')", labelLimit=200, ticks=False, domain=False)
-    base = alt.Chart(table).encode(
-        x=alt.X("place:N", sort=list(places), title=None, axis=alt.Axis(orient="top", labelAngle=0, ticks=False)),
-        y=alt.Y("question:N", sort=list(dict.fromkeys(table.question)), title=None, axis=lines),
-    )
-    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
-    cells = base.mark_rect(cornerRadius=3).encode(
-        color=categories(table, "outcome", order=shown, colors=[OUTCOMES[outcome] for outcome in shown]),
-        opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 0.45]), legend=None),
+    lines = alt.Axis(labelExpr="split(datum.label, '|')", labelOffset=-7, labelLimit=200, ticks=False, domain=False)
+    across = alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False)
+    base = alt.Chart().encode(
+        x=alt.X("place:N", title=None, axis=across).scale(domain=list(places), paddingInner=0.06),
+        y=alt.Y("question:N", title=None, axis=lines).scale(domain=QUESTIONS, paddingInner=0.06),
         tooltip=["place", "outcome", "about"],
     )
+    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
+    cells = base.transform_filter(alt.FieldOneOfPredicate("outcome", shown)).mark_rect(cornerRadius=3)
+    cells = cells.encode(
+        color=categories(table, "outcome", order=shown, colors=[OUTCOMES[outcome] for outcome in shown]),
+        opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 0.45]), legend=None),
+    )
     words = base.mark_text(fontSize=13).encode(text="text:N")
-    return (cells + words).properties(width=62 * len(places), height=alt.Step(40), description=description)
+    layers = alt.layer(cells, words, data=table)
+    return layers.properties(width=58 * len(places), height=alt.Step(38), description=description)
 
 
 def by_category(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
     """Accuracy with its interval over tasks, a row of panels by category; the table is that of `by_category`."""
     pick = alt.selection_point(fields=["way"], bind="legend")
     base = alt.Chart().encode(
-        x=alt.X("place:N", sort=list(places), title=None, axis=alt.Axis(labelAngle=-30)),
+        x=alt.X("place:N", title=None, axis=alt.Axis(labelAngle=-30)).scale(domain=list(places)),
         xOffset=alt.XOffset("way:N", sort=list(WAYS.values())),
         color=categories(table, "way", order=list(WAYS.values()), columns=2),
         opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
@@ -54,15 +57,18 @@ def by_category(table: pd.DataFrame, places: Sequence[str], description: str) ->
 
 
 def depths(table: pd.DataFrame, description: str) -> alt.TopLevelMixin:
-    """A pale dot for each task at the depth of its layer, and the mean over families with its interval, by place."""
-    base = alt.Chart().encode(y=alt.Y("place:N", sort=None, title=None))
-    across = alt.X("depth:Q", title="Put in after this share of the layers", scale=SHARE)
-    every = base.transform_filter("!isValid(datum.low)").mark_point(size=45, opacity=0.35)
-    every = every.encode(x=across, tooltip=["task", alt.Tooltip("depth", format=".2f")])
-    mean = base.transform_filter("isValid(datum.low)")
-    dot = mean.mark_point(size=110, color=PALETTE[1]).encode(
-        x=across, tooltip=["task", alt.Tooltip("depth", format=".2f")]
+    """Pale dots at the depths of tasks' layers, larger for more tasks, and their mean with its interval, by place."""
+    base = alt.Chart().encode(
+        x=alt.X("depth:Q", title="Put in after this share of the layers", scale=SHARE),
+        y=alt.Y("place:N", sort=None, title=None),
     )
+    number = alt.Tooltip("depth:Q", format=".2f")
+    every = base.transform_filter("isValid(datum.tasks)").mark_point(filled=True, opacity=0.4)
+    every = every.encode(
+        size=alt.Size("tasks:Q", scale=alt.Scale(range=[20, 220]), legend=None), tooltip=["tasks", number]
+    )
+    mean = base.transform_filter("!isValid(datum.tasks)")
+    dot = mean.mark_point(filled=True, size=110, color=PALETTE[1]).encode(tooltip=[number])
     rule = mean.mark_rule(color=PALETTE[1], strokeWidth=3).encode(x="low:Q", x2="high:Q")
     return alt.layer(every, rule, dot, data=table).properties(width=430, height=alt.Step(34), description=description)
 
@@ -75,7 +81,7 @@ def both_ways(table: pd.DataFrame, places: Sequence[str], description: str) -> a
         .encode(
             x=alt.X(f"{TWO_WAYS[0]}:Q", title="ICL asked X → Y", scale=SHARE),
             y=alt.Y(f"{TWO_WAYS[1]}:Q", title="ICL asked Y → X", scale=SHARE),
-            color=categories(table, "outcome", order=["both ways", "not both ways"]),
+            color=categories(table, "outcome", order=[BOTH_WAYS, "not both ways"]),
             tooltip=["task", *(alt.Tooltip(f"{way}:Q", format=".2f") for way in TWO_WAYS)],
         )
     )

@@ -11,7 +11,7 @@ from task_vectors.measures.statistics import Estimate, mean_over_groups, mean_ov
 from task_vectors.pages.findings import Rule, verdict
 from task_vectors.pages.from_records.bijection_tables import published as published_bijections
 from task_vectors.pages.from_records.bijection_tables import published_excess
-from task_vectors.pages.from_records.bijections import GATE, by_family, by_part, over_families
+from task_vectors.pages.from_records.bijections import GATE, TWO_WAYS, by_family, by_part, over_families, solved
 from task_vectors.pages.from_records.families import outcomes
 from task_vectors.pages.from_records.first_look import layers
 from task_vectors.pages.from_records.td_of_families import published_by_task
@@ -35,31 +35,28 @@ FAMILY = {name: (FAMILIES | OTHER_FAMILIES).get(INVERSES.get(name, name), name) 
 
 FLOOR = 0.2  # accuracy that a vector must reach for its layer to say where it works
 OPERATORS = 4  # of the six that a model must do for TD of bitwise arithmetic to be about doing them
-WAYS = {  # how answers are counted in the figure of categories
-    "icl_right": "ICL, exact line",
-    "vector_right": "task vector, exact line",
-    "icl_word": "ICL, first word",
-    "vector_word": "task vector, first word",
-}
+# How answers are counted in the figure of categories; ICL hardly ever writes the right word and goes on.
+WAYS = {"icl_right": "ICL", "vector_right": "task vector, exact line", "vector_word": "task vector, first word"}
+PRINTED_WAYS = {"icl": "icl_right", "vector": "vector_word"}
 COMPARED = {
     "icl_right": "ICL, one-way tasks",
     "share": "share of ICL in one vector",
     "share_word": "the same, first word",
     "depth": "depth of the layer",
 }
-PUBLISHED = "7B to 13B"  # the sizes of the models whose published values stand in the overview
+BOTH_WAYS = "both ways"
+PUBLISHED = "7B–13B"  # the sizes of the models whose published values stand in the overview
+PUBLISHED_BITWISE = "Llama-3.1-8B (published)"
 # What the overview asks, and what its cells say: how many tasks ICL does, or what was found where they are enough.
-ONE_WAY_DONE, GAIN, SHARE = (
-    "One-way tasks|that ICL does",
-    "a vector raises|accuracy by",
-    "it carries, of|ICL's accuracy",
-)
+ONE_WAY_DONE, GAIN = "One-way tasks|that ICL does", "a vector raises|accuracy by"
+SHARE, SHARE_WORD = "it carries, of|ICL's accuracy", "the same,|by first words"
 BOTH_DONE, EXCESS = "Bijections that ICL|does both ways", "the vector loses|more than ICL by"
 BITWISE_DONE, MAPPING, SURFACE = (
     "Bitwise operators|that ICL does",
     "TD is above that of|permuted answers by",
     "TD is above the|surface by",
 )
+QUESTIONS = (ONE_WAY_DONE, GAIN, SHARE, SHARE_WORD, " ", BOTH_DONE, EXCESS, "  ", BITWISE_DONE, MAPPING, SURFACE)
 DONE, NOT_ASKED, PRINTED = "done by ICL", "not to be asked", "published"
 
 
@@ -79,7 +76,7 @@ def looks(records: Sequence[Record]) -> pd.DataFrame:
     for record in records:
         answers, task, at = record.table("answers"), record.parameters["task"], layers(record)["right"]
         row = {"model": record.parameters["model"], "task": task, "category": get_task(task).category}
-        row |= {way: answers[way].mean() for way in WAYS}
+        row |= {way: answers[way].mean() for way in (*WAYS, "icl_word")}
         n_layers = record.tensors("selection")["exact"].shape[1]
         rows.append(row | {"zero": answers.zero_right.mean(), "layer": at, "depth": (at + 1) / n_layers})
     table = pd.DataFrame(rows)
@@ -124,21 +121,13 @@ def compared(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFr
 
 
 def depths(table: pd.DataFrame) -> pd.DataFrame:
-    """Points of a figure: place, task, depth; and for each place the mean over families, with low and high."""
+    """Points of a figure: of each place (tasks, depth), and the mean over families, which has low and high."""
     rows = []
     for model in dict.fromkeys(table.model):
-        values = of_model(table, model, "depth")
+        values, place = of_model(table, model, "depth"), size(model)
+        rows += [{"place": place, "depth": depth, "tasks": count} for depth, count in values.value_counts().items()]
         found = over_tasks(values)
-        rows += [{"place": size(model), "task": readable(task), "depth": depth} for task, depth in values.items()]
-        rows.append(
-            {
-                "place": size(model),
-                "task": "mean over families",
-                "depth": found.mean,
-                "low": found.low,
-                "high": found.high,
-            }
-        )
+        rows.append({"place": place, "depth": found.mean, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
 
@@ -153,9 +142,9 @@ def by_category(table: pd.DataFrame) -> pd.DataFrame:
             found = mean_over_units(mine[way])
             row = {"category": category, "place": size(model), "way": label, "model": model, "tasks": len(mine)}
             rows.append(row | {"mean": found.mean, "low": max(found.low, 0), "high": min(found.high, 1)})
-    for (model, category), shares in published_methods()[["icl", "vector"]].iterrows():
-        row = {"category": category, "place": model, "model": PUBLISHED, "tasks": np.nan}
-        rows += [row | {"way": WAYS[f"{method}_word"], "mean": share} for method, share in shares.items()]
+    for (model, category), shares in published_methods().iterrows():
+        row = {"category": category, "place": model, "model": "published"}
+        rows += [row | {"way": WAYS[way], "mean": shares[method]} for method, way in PRINTED_WAYS.items()]
     return pd.DataFrame(rows)
 
 
@@ -212,7 +201,7 @@ def published_cells() -> list[dict[str, object]]:
     values = {
         ONE_WAY_DONE: (methods.icl.mean(), "ICL, mean accuracy at 4 demonstrations, Llama-13B and Pythia-12B"),
         GAIN: (published_gain(), "Llama-13B and Pythia-12B"),
-        SHARE: ((methods.vector / methods.icl).mean(), "Llama-13B and Pythia-12B, by first words"),
+        SHARE_WORD: ((methods.vector / methods.icl).mean(), "Llama-13B and Pythia-12B"),
         BOTH_DONE: (published_bijections()["icl", "bijection"].mean(), "ICL, mean accuracy, Llama-7B"),
         EXCESS: (published_excess(), "Llama-7B"),
         BITWISE_DONE: (points.accuracy.mean(), "ICL, mean accuracy at 4 demonstrations, Llama 3.1 8B"),
@@ -224,9 +213,20 @@ def published_cells() -> list[dict[str, object]]:
     ]
 
 
-def worse_direction(answers: pd.DataFrame) -> pd.Series:
-    """ICL accuracy on X ↔ Y in the direction that is answered less well, by task; answers: as `read_answers` has them."""
-    return by_part(answers[answers.kind == "bijection"]).min(axis=1).droplevel("form")
+def both_ways(answers: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """ICL on each X ↔ Y, a row for each model and task: accuracy by direction and in the worse one, and the outcome.
+
+    answers: as `read_answers` has them, by model.
+    """
+    rows = []
+    for model, every in answers.items():
+        mine = every[every.kind == "bijection"]
+        found = by_part(mine).set_axis(list(TWO_WAYS), axis=1).droplevel("form")
+        outcome = solved(mine).droplevel("form").map({True: BOTH_WAYS, False: "not both ways"})
+        found = found.assign(model=model, place=size(model), worse=found.min(axis=1), outcome=outcome)
+        rows.append(found.rename_axis("base").reset_index())
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(task=table.base.map(readable))
 
 
 def operators(record: Record) -> pd.DataFrame:
@@ -249,12 +249,17 @@ def operators(record: Record) -> pd.DataFrame:
 
 
 def operator_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Points of a figure: place, operator, what (a number of demonstrations, or the constant answer), accuracy."""
+    """Points of a figure: place, operator, what (a number of demonstrations, or the constant answer), accuracy.
+
+    With those of the published model, at the same numbers of demonstrations.
+    """
     shown = table.assign(place=table.model.map(size))
-    counted = shown.assign(what=shown.demonstrations.map("{} demonstrations".format))
-    constant = shown.drop_duplicates(["model", "operator"]).assign(
-        what="constant answer", accuracy=lambda rows: rows.constant
-    )
+    constant = shown.drop_duplicates(["model", "operator"])
+    constant = constant.assign(what="constant answer", accuracy=constant.constant)
+    theirs = published_by_task().rename(columns={"task": "operator", "model": "place"})
+    theirs = theirs[theirs.operator.isin(table.operator) & theirs.demonstrations.isin(table.demonstrations)]
+    counted = pd.concat([shown, theirs])
+    counted = counted.assign(what=counted.demonstrations.map("{} demonstrations".format))
     return pd.concat([counted, constant])[["place", "operator", "what", "accuracy"]]
 
 
