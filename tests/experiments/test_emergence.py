@@ -6,11 +6,13 @@ import pytest
 from task_vectors.experiments import emergence
 from task_vectors.experiments.emergence import EMERGENCE, trained
 from task_vectors.experiments.registry import get_experiment
+from task_vectors.measures.decodability import task_decodability
 from task_vectors.records import store
 from task_vectors.records.store import Record, all_records, recorded
 from task_vectors.regression import training
+from task_vectors.regression.beyond import beyond_weights
 from task_vectors.regression.mixtures import FamilyMixture, SparseMixture
-from task_vectors.regression.readings import balanced, by_class
+from task_vectors.regression.readings import balanced, by_class, class_states, shortened
 from task_vectors.regression.training import Recipe, predict
 
 RECIPE = Recipe(n_demos=4, n_layers=2, width=8, n_heads=2, steps=6, batch=8)
@@ -39,7 +41,7 @@ def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture, tmp_p
     record = record_of(mixture, replace(RECIPE, architecture=architecture), pictures=True)
     assert record.from_here
     assert not list((tmp_path / "runs" / "scratch" / "emergence").iterdir())  # else it would not be computed again
-    for name in ("errors", "decodability", "probes"):
+    for name in ("errors", "decodability", "probes", "early", *(["beyond"] if mixture == "sparse" else [])):
         assert record.table(name).step.unique().tolist() == [0, 2, 4, 6], name
     for name in ("distances", "patches"):
         assert record.table(name).step.unique().tolist() == [0, 6], name
@@ -52,6 +54,24 @@ def test_a_record_holds_every_snapshot_and_verifies(mixture, architecture, tmp_p
     assert all(comparison.agrees for comparison in comparisons)
     [again] = all_records()
     assert get_experiment(again.experiment) is EMERGENCE
+
+
+def test_early_and_beyond_are_of_few_demonstrations_and_of_the_snapshot(monkeypatch):
+    monkeypatch.setattr(emergence, "FEW", 2)
+    record = record_of("sparse")
+    beyond, model = record.table("beyond"), trained(record)
+    assert beyond.groupby("step").demos.unique().map(list).tolist() == [[2, 4]] * 4
+    assert set(record.table("floors").what) == {"random projection", "sizes"}
+    for here in emergence.known_bases(TASKS["sparse"], RECIPE):
+        assert here.sequences.x.shape[1] == here.demos + 1
+        states = class_states(model, RECIPE.layout, here.sequences)  # [B, L, d]
+        again = [beyond_weights(layer, here.weights, here.posterior) for layer in states.unbind(1)]
+        rows = beyond[(beyond.step == 6) & (beyond.demos == here.demos)]
+        assert np.allclose(rows.r2, again, atol=0.1)  # the model is kept in bfloat16
+    early = record.table("early").query("step == 6").pivot(index="layer", columns="class", values="td")
+    sequences = balanced(TASKS["sparse"], emergence.STATES, 5, emergence.STATES_SEED)
+    states = class_states(model, RECIPE.layout, shortened(sequences, 2), emergence.REDRAWS)
+    assert np.allclose(early, task_decodability(states, sequences.classes), atol=0.1)
 
 
 @pytest.mark.parametrize(

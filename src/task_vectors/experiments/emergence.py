@@ -1,6 +1,7 @@
 """What is recorded of a training run: how errors, decodability and patches change from snapshot to snapshot."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -9,19 +10,22 @@ from tqdm import tqdm
 
 from task_vectors.measures.decodability import task_decodability
 from task_vectors.records.store import Comparison, Experiment, Record
-from task_vectors.regression.mixtures import FamilyMixture, Mixture, SparseMixture
+from task_vectors.regression.beyond import beyond_weights, floors
+from task_vectors.regression.mixtures import FamilyMixture, Mixture, Sequences, SparseMixture
 from task_vectors.regression.patching import patch_table
-from task_vectors.regression.predictors import all_predictions
+from task_vectors.regression.predictors import all_predictions, bayes
 from task_vectors.regression.probes import KINDS, probe_accuracy
-from task_vectors.regression.readings import READINGS, balanced, by_class, class_states
+from task_vectors.regression.readings import READINGS, balanced, by_class, class_states, shortened
+from task_vectors.regression.surface import ridge_weights
 from task_vectors.regression.training import Recipe, build, predict, snapshot, snapshot_steps, train
 
 MIXTURES = {"sparse": SparseMixture, "families": FamilyMixture}
 METRICS = ("euclidean", "cosine")
-TEST_SEED, TUNE_SEED, STATES_SEED, DONOR_SEED, CHECK_SEED = 900_001, 900_002, 900_003, 900_004, 900_005
+TEST_SEED, TUNE_SEED, STATES_SEED, DONOR_SEED, CHECK_SEED, BEYOND_SEED = range(900_001, 900_007)
 PER_CLASS = 250  # sequences for errors; of states and patches, as in the paper:
 STATES = 100
 THOROUGH = 5  # snapshots from one that is looked at in every way to the next
+FEW = 5  # demonstrations, fewer than inputs: ridge's weights tell little of the class
 REDRAWS = 16  # orders of the demonstrations in the mean reading
 COMPONENTS = 6  # principal ones, that the record keeps of the states
 CHECK_STEPS = 3
@@ -42,10 +46,12 @@ def run(
 
     Where this was interrupted, it goes on from the last snapshot in `scratch`.
 
-    Tables, all by step: "errors" (class, demos, error), "decodability" (reading, metric, layer, class, td) and "probes"
-    (reading, probe, layer, accuracy); of every fifth snapshot and the last, "distances" (of its predictions from a
-    learner's, mean square: learner, demos, distance) and "patches" (kind, layer, source, target, change). Table
-    "check": seconds of training, and the last snapshot's error on a few sequences. Tensors: "losses" (of each step),
+    Tables, all by step: "errors" (class, demos, error), "decodability" (reading, metric, layer, class, td), "probes"
+    (reading, probe, layer, accuracy), "early" (layer, class, td: of the mean reading after FEW demonstrations) and, of
+    a SparseMixture, "beyond" (demos, layer, r2: regression.beyond's, of the class token); of every fifth snapshot and
+    the last, "distances" (of its predictions from a learner's, mean square: learner, demos, distance) and "patches"
+    (kind, layer, source, target, change). Without steps: "floors" (demos, what, r2) of "beyond", and "check": seconds
+    of training, and the last snapshot's error on a few sequences. Tensors: "losses" (of each step),
     "last" (the last snapshot, bfloat16), unless tables_only; for pictures "states" (by step, of every fifth snapshot
     and the last, principal components of the mean reading, [N, L, COMPONENTS], float16).
     """
@@ -55,6 +61,7 @@ def run(
         balanced(problem, size, how.n_demos + 1, s) for size, s in ((PER_CLASS, TEST_SEED), (25, TUNE_SEED))
     )
     learners = all_predictions(problem, test, held_out)
+    known = known_bases(problem, how) if isinstance(problem, SparseMixture) else []
     looks, states = {}, {}
     for step in tqdm(snapshot_steps(scratch), desc="snapshots", mininterval=5):
         model = snapshot(scratch, how, problem.dim, step)
@@ -62,6 +69,8 @@ def run(
         errors = by_class((predictions - test.y).square(), test.classes)
         tables, mean_states = look(model, problem, how)
         tables["errors"] = long_table(errors, "class", "demos", "error")
+        if known:
+            tables["beyond"] = _beyond(model, how, known)
         if step % (THOROUGH * every) == 0 or step == how.steps:
             tables["distances"] = _distances(predictions, learners)
             tables["patches"] = _patches(model, problem, how)
@@ -72,13 +81,14 @@ def run(
     last = {name: parameter.to(torch.bfloat16) for name, parameter in model.named_parameters()}
     check = pd.DataFrame({"seconds": [seconds], "error": [_check_error(_model(last, how, problem), problem, how)]})
     results = {name: pd.concat(parts, ignore_index=True) for name, parts in looks.items()}
+    results |= {"floors": _floors(known, how.width)} if known else {}
     results |= {"check": check, "losses": {"losses": losses}}
     results |= {} if tables_only else {"last": last}
     return results | {"states": states} if pictures else results
 
 
 def look(model: nn.Module, mixture: Mixture, recipe: Recipe) -> tuple[dict[str, pd.DataFrame], Tensor]:
-    """How well one snapshot's states tell the class: tables "decodability" and "probes", and the mean reading."""
+    """How well one snapshot's states tell the class: tables "decodability", "probes", "early"; and the mean reading."""
     sequences = balanced(mixture, STATES, recipe.n_demos + 1, STATES_SEED)
     redraws = {"token": 0, "mean": REDRAWS}
     states = {reading: class_states(model, recipe.layout, sequences, redraws[reading]) for reading in READINGS}
@@ -95,10 +105,35 @@ def look(model: nn.Module, mixture: Mixture, recipe: Recipe) -> tuple[dict[str, 
         for kind in KINDS
         for layer, h in enumerate(states[reading].unbind(1))
     ]
-    tables = {"decodability": pd.concat(td), "probes": pd.DataFrame(accuracies)}
+    first = shortened(sequences, min(FEW, recipe.n_demos))
+    early = task_decodability(class_states(model, recipe.layout, first, REDRAWS), sequences.classes)  # [L, K]
+    tables = {
+        "decodability": pd.concat(td),
+        "probes": pd.DataFrame(accuracies),
+        "early": long_table(early, "layer", "class", "td"),
+    }
     for table in tables.values():
         table["layer"] += 1
     return tables, states["mean"]
+
+
+class Known(NamedTuple):
+    """What can be known after some demonstrations."""
+
+    demos: int
+    sequences: Sequences
+    weights: Tensor  # of ridge regression, [B, D]
+    posterior: Tensor  # [B, K]
+
+
+def known_bases(mixture: SparseMixture, recipe: Recipe) -> list[Known]:
+    """After few demonstrations and after all, on sequences of their own."""
+    sequences, found = balanced(mixture, PER_CLASS, recipe.n_demos + 1, BEYOND_SEED), []
+    for demos in sorted({min(FEW, recipe.n_demos), recipe.n_demos}):
+        first = shortened(sequences, demos)
+        posterior = bayes(mixture, first).posterior[:, demos]
+        found.append(Known(demos, first, ridge_weights(mixture, first), posterior))
+    return found
 
 
 def trained(record: Record) -> nn.Module:
@@ -130,6 +165,22 @@ def _model(tensors: dict[str, Tensor], recipe: Recipe, mixture: Mixture) -> nn.M
 def _check_error(model: nn.Module, mixture: Mixture, recipe: Recipe) -> float:
     x, y, _ = balanced(mixture, 10, recipe.n_demos + 1, CHECK_SEED)
     return (predict(model, recipe.layout, x, y) - y).square().mean().item()
+
+
+def _beyond(model: nn.Module, recipe: Recipe, known: list[Known]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"demos": here.demos, "layer": layer, "r2": beyond_weights(states, here.weights, here.posterior)}
+        for here in known
+        for layer, states in enumerate(class_states(model, recipe.layout, here.sequences).unbind(1), start=1)
+    )
+
+
+def _floors(known: list[Known], width: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"demos": here.demos, "what": what, "r2": r2}
+        for here in known
+        for what, r2 in floors(here.weights, here.posterior, width).items()
+    )
 
 
 def _distances(predictions: Tensor, learners: dict[str, Tensor]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from task_vectors.measures.decodability import pairwise_decodability, task_decod
 from task_vectors.records.store import Comparison, Experiment, Record, recorded
 from task_vectors.regression.mixtures import Mixture, Sequences
 from task_vectors.regression.patching import swapped
-from task_vectors.regression.readings import balanced, class_states
+from task_vectors.regression.readings import balanced, class_states, shortened
 
 PREFIX_SEED, CHOICE_SEED, DRAW_SEED, DONOR_SEED = 920_003, 910_000, 910_001, 915_000
 PER_CLASS = 100  # sequences whose prefixes are read
@@ -34,11 +34,6 @@ def run(*, model: dict, layer: int) -> dict[str, pd.DataFrame]:
 def prefixes(mixture: Mixture, n_demos: int) -> Sequences:
     """The sequences whose prefixes are read."""
     return balanced(mixture, PER_CLASS, n_demos + 1, PREFIX_SEED)
-
-
-def shortened(sequences: Sequences, demos: int) -> Sequences:
-    """The first demonstrations of each sequence, and one more input for a query."""
-    return Sequences(sequences.x[:, : demos + 1], sequences.y[:, : demos + 1], sequences.classes)
 
 
 def verify(record: Record) -> list[Comparison]:

@@ -20,6 +20,11 @@ def balanced(mixture: Mixture, per_class: int, n: int, seed: int) -> Sequences:
     return mixture.sample(len(classes), n, torch.Generator().manual_seed(seed), classes)
 
 
+def shortened(sequences: Sequences, demos: int) -> Sequences:
+    """The first demonstrations of each sequence, and one more input for a query."""
+    return Sequences(sequences.x[:, : demos + 1], sequences.y[:, : demos + 1], sequences.classes)
+
+
 def by_class(values: Tensor, classes: Tensor) -> Tensor:
     """The mean of values [B, n] over each class: [K, n]."""
     return torch.stack([values[classes == z].mean(0) for z in range(int(classes.max()) + 1)])
