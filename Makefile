@@ -42,8 +42,8 @@ fresh: models
 	@echo "The records that were computed: $(FRESH)-finished"
 
 # Measure every claim of speed, one after the other, and add the rows to benchmarks/results. Wants an idle machine.
-# ways_of_training.py compares results, not speed, and takes long: it is run by itself.
-BENCHMARKS := $(filter-out benchmarks/measure.py benchmarks/ways_of_training.py,$(wildcard benchmarks/*.py))
+# ways_of_training.py and ways_of_regression.py compare results, not speed, and take long: they are run by themselves.
+BENCHMARKS := $(filter-out benchmarks/measure.py benchmarks/ways_of_training.py benchmarks/ways_of_regression.py,$(wildcard benchmarks/*.py))
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@set -e; for file in $(BENCHMARKS); do echo "$$file"; OMP_WAIT_POLICY=passive $(BIN)/python $$file; done
