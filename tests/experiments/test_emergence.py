@@ -26,7 +26,7 @@ TASKS = {
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "records"))
     monkeypatch.setattr(store, "project_root", lambda: tmp_path)
-    for name, value in {"PER_CLASS": 20, "STATES": 12, "REDRAWS": 2, "COMPONENTS": 3}.items():
+    for name, value in {"PER_CLASS": 20, "BEYOND": 20, "STATES": 12, "REDRAWS": 2, "COMPONENTS": 3}.items():
         monkeypatch.setattr(emergence, name, value)
 
 

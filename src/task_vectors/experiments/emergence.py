@@ -25,6 +25,7 @@ TEST_SEED, TUNE_SEED, STATES_SEED, DONOR_SEED, CHECK_SEED, BEYOND_SEED = range(9
 PER_CLASS = 250  # sequences for errors; of states and patches, as in the paper:
 STATES = 100
 THOROUGH = 5  # snapshots from one that is looked at in every way to the next
+BEYOND = 500  # sequences of each class whose posterior is predicted, half of them to fit
 FEW = 5  # demonstrations, fewer than inputs: ridge's weights tell little of the class
 REDRAWS = 16  # orders of the demonstrations in the mean reading
 COMPONENTS = 6  # principal ones, that the record keeps of the states
@@ -128,7 +129,7 @@ class Known(NamedTuple):
 
 def known_bases(mixture: SparseMixture, recipe: Recipe) -> list[Known]:
     """After few demonstrations and after all, on sequences of their own."""
-    sequences, found = balanced(mixture, PER_CLASS, recipe.n_demos + 1, BEYOND_SEED), []
+    sequences, found = balanced(mixture, BEYOND, recipe.n_demos + 1, BEYOND_SEED), []
     for demos in sorted({min(FEW, recipe.n_demos), recipe.n_demos}):
         first = shortened(sequences, demos)
         posterior = bayes(mixture, first).posterior[:, demos]

@@ -167,6 +167,25 @@ def shares_by_demos(shares: pd.DataFrame, chance: float) -> alt.TopLevelMixin:
     )
 
 
+def beyond_by_layer(table: pd.DataFrame, levels: Mapping[str, float], demos: int) -> alt.TopLevelMixin:
+    """R² of the posterior beyond ridge's weights by layer, a line a model (seed, layer, r2), beside the floors."""
+    return curves(
+        table.assign(model="seed " + table.seed.astype(str)),
+        "layer",
+        "r2",
+        "model",
+        points=True,
+        x_title="After layer",
+        y_title=f"R² of the posterior after {demos}",
+        levels=levels,
+        height=220,
+        description=(
+            "How well the exact posterior is predicted from the states of each model after ridge's weights are "
+            "regressed out, by layer, with the same of functions of those weights that know no bases dashed."
+        ),
+    )
+
+
 def swaps_by_step(swaps: pd.DataFrame) -> alt.TopLevelMixin:
     """Squares of classes, one a step: what it costs to put one in for another (step, source, target, change)."""
     cells = swaps.groupby(["step", "source", "target"], as_index=False).change.mean()

@@ -133,6 +133,12 @@ def test_bounds_are_ridge_above_bayes():
     assert found["Bayes"][:, -1].mean() < found["Bayes"][:, 0].mean() / 3
 
 
+def test_the_bar_is_the_better_of_ridge_and_lasso_at_each_number_of_demonstrations():
+    errors = {"ridge": [0.9, 0.2], "LASSO": [1.0, 0.1], "Bayes": [0.0, 0.0], "least squares": [0.5, 0.05]}
+    rows = [{"learner": who, "demos": i, "error": e} for who, values in errors.items() for i, e in enumerate(values)]
+    assert records.bar_of(pd.DataFrame(rows)).tolist() == [0.9, 0.1]
+
+
 def test_pairs_in_groups():
     mixture = SparseMixture(dim=8, rank=2, n_classes=8, groups=2)  # a group: four inputs, neighbors share one
     table = records.pair_kinds(mixture).set_index(["row", "column"])

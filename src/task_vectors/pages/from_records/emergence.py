@@ -128,6 +128,16 @@ def bounds_of(mixture: SparseMixture, n_demos: int) -> dict[str, Tensor]:
     return {name: by_class((predictions - test.y).square(), test.classes) for name, predictions in found.items()}
 
 
+def bar_of(learners: pd.DataFrame) -> pd.Series:
+    """The lower error of ridge regression and of LASSO, neither of which knows bases, by number of demonstrations.
+
+    learners: the table (learner, demos, error) of `best_learners`. A model below it knows more than that few inputs
+    count.
+    """
+    by_learner = learners.pivot(index="demos", columns="learner", values="error")
+    return by_learner[["ridge", "LASSO"]].min(axis=1)
+
+
 def pair_kinds(mixture: SparseMixture) -> pd.DataFrame:
     """How every two bases of a mixture in groups are related (row, column, kind, member); member: two of one group."""
     supports, size = [set(support) for support in mixture.supports.tolist()], mixture.n_classes // mixture.groups
