@@ -311,9 +311,9 @@ def error_against_td(models: pd.DataFrame, levels: Mapping[str, float], n_demos:
         size=110,
         description=(
             "Error against Task Decodability, one point a model of the same four bases, with the errors of ridge "
-            "regression and of the Bayes predictor as dashed lines. The LSTMs have the highest decodability and "
-            "errors above ridge regression; the model of interleaved tokens has lower decodability and the lowest "
-            "error."
+            "regression, of the bar and of the Bayes predictor as dashed lines. The LSTMs have the highest "
+            "decodability and errors above ridge regression; the model of interleaved tokens has lower decodability "
+            "and the lowest error."
         ),
     )
 
