@@ -6,7 +6,7 @@ finds it idle. The rate is warmed up, held, and taken to zero over the last part
 
 half, last, all: mean square error over the second half of the demonstrations, after the last and over all, on the
 sequences that models are tested on, beside LASSO's, ridge's and Bayes' on the same; steps, sequences: in all; cpu
-seconds: what the training did take.
+seconds: what the training did take, which alone tells what torch.compile and bfloat16 save.
 
 Run `python benchmarks/ways_of_regression.py [--size small] [--budget 3000] [WAY …]`; it adds to
 results/ways_of_regression.csv row by row, four minutes each.
@@ -49,6 +49,7 @@ class Way:
     even: bool = False  # every query's error weighs the same
     cool_down: float = 0.4  # part of the budget
     compiled: bool = False  # by torch.compile
+    bfloat16: bool = False  # products of the forward and the backward; weights and the update stay in float32
 
 
 def ways(ours: Recipe) -> dict[str, Way]:
@@ -78,6 +79,8 @@ def ways(ours: Recipe) -> dict[str, Way]:
         "long cool-down": Way("the rate falls over 0.8 of the budget", ours, cool_down=0.8),
         "muon, long cool-down": Way("Muon, the rate falls over 0.8 of the budget", ours, muon=True, cool_down=0.8),
         "compiled": Way("by torch.compile", ours, compiled=True),
+        "bfloat16": Way("products in bfloat16", ours, bfloat16=True),
+        "muon, bfloat16": Way("Muon, products in bfloat16", ours, muon=True, bfloat16=True),
     }
 
 
@@ -133,7 +136,9 @@ def operations(way: Way, dim: int, batch: int, n_demos: int) -> int:
 def take_step(way: Way, model, optimizers: list[torch.optim.Optimizer], sequences: Sequences, rate: float) -> None:
     x, y, _ = sequences
     weights = torch.ones(y.shape[1]) if way.even else position_weights(y.shape[1])
-    loss = ((predict(model, way.recipe.layout, x, y) - y).square().mean(0) * weights).mean()
+    with torch.autocast("cpu", torch.bfloat16, enabled=way.bfloat16):
+        predicted = predict(model, way.recipe.layout, x, y)  # [B, n]
+    loss = ((predicted.float() - y).square().mean(0) * weights).mean()
     for optimizer in optimizers:
         optimizer.zero_grad()
         for group in optimizer.param_groups:
