@@ -44,7 +44,7 @@ def proceed(model, blocks, steps=STEPS, rate=RATE, stop=0):
 
 
 def record_of(blocks):
-    facts = {"seed": SEED, "mixture": "sparse", "task": asdict(MIXTURE), "recipe": asdict(RECIPE)}
+    facts = {"seed": SEED, "mixture": "sparse", "task": asdict(MIXTURE), "recipe": RECIPE.facts()}
     return recorded(BLOCK_TUNING, **facts, start=START, blocks=blocks, steps=STEPS, rate=RATE)
 
 

@@ -31,7 +31,7 @@ def small(monkeypatch, tmp_path):
 
 
 def record_of(mixture, recipe=RECIPE, **extent):
-    facts = {"seed": 0, "mixture": mixture, "task": asdict(TASKS[mixture]), "recipe": asdict(recipe), "every": 2}
+    facts = {"seed": 0, "mixture": mixture, "task": asdict(TASKS[mixture]), "recipe": recipe.facts(), "every": 2}
     return recorded(EMERGENCE, **facts, **extent)
 
 

@@ -49,7 +49,7 @@ def small(monkeypatch, tmp_path):
 
 @pytest.fixture
 def model():
-    facts = {"mixture": "sparse", "task": asdict(GROUPED), "recipe": asdict(RECIPE)}
+    facts = {"mixture": "sparse", "task": asdict(GROUPED), "recipe": RECIPE.facts()}
     return recorded(EMERGENCE, seed=0, every=3, pictures=True, **facts).parameters
 
 
@@ -160,7 +160,7 @@ def test_learners_have_their_errors_on_the_models_test_sequences(monkeypatch):
 
 def test_a_model_of_another_record_is_another_record(model):
     one = recorded(EMERGENCE_PREFIXES, model=model, layer=1)
-    facts = model | {"recipe": asdict(replace(RECIPE, rate=1e-3))}
+    facts = model | {"recipe": replace(RECIPE, rate=1e-3).facts()}
     other = recorded(EMERGENCE_PREFIXES, model=facts, layer=1)
     assert one.key != other.key
     assert isinstance(other.table("decodability"), pd.DataFrame)

@@ -15,6 +15,7 @@ from task_vectors.regression.training import Recipe, build, position_weights, pr
 
 MIXTURE = SparseMixture(dim=2, rank=1, n_classes=2)
 RECIPE = Recipe(n_demos=3, n_layers=2, width=8, n_heads=2, steps=12, batch=4, rate=0.002)
+HALF_RECIPE = replace(RECIPE, precision="bfloat16")
 LSTM_RECIPE = replace(RECIPE, architecture="lstm", layout="interleaved")
 SEED, EVERY = 3, 4
 both_models = pytest.mark.parametrize("recipe", [RECIPE, LSTM_RECIPE], ids=["gpt", "lstm"])
@@ -118,7 +119,7 @@ def test_snapshots_are_kept_before_the_first_step_at_every_interval_and_at_the_e
     assert not any(parameter.requires_grad for parameter in first.parameters())
 
 
-@both_models
+@pytest.mark.parametrize("recipe", [RECIPE, LSTM_RECIPE, HALF_RECIPE], ids=["gpt", "lstm", "gpt in bfloat16"])
 @pytest.mark.parametrize("stops", [(4,), (8,), (4, 8)])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(recipe, stops, tmp_path):
     whole, _ = train(MIXTURE, recipe, SEED, tmp_path / "whole", every=EVERY)
@@ -232,7 +233,31 @@ def test_a_tiny_model_learns(architecture, layers):
     assert losses[-40:].mean() < 0.8 * (1 + MIXTURE.noise**2)
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, LSTM_RECIPE], ids=["gpt", "lstm"])
+def test_products_in_bfloat16_change_a_step_a_little_and_leave_weights_in_float32(recipe, tmp_path):
+    half = replace(recipe, precision="bfloat16")
+    (ours, _), (theirs, _) = (
+        train(MIXTURE, how, SEED, tmp_path / how.precision, every=EVERY) for how in (recipe, half)
+    )
+    assert not torch.equal(ours, theirs)
+    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0)
+    tensors = load_file(tmp_path / "bfloat16" / f"{recipe.steps:07d}.safetensors").values()
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
+    assert any((tensor != tensor.bfloat16().float()).any() for tensor in tensors)  # nor are they rounded to it
+
+
+def test_a_record_names_the_precision_only_where_it_is_not_the_default():
+    """Records from before there was one are found under their own parameters."""
+    fields = "architecture", "layout", "n_demos", "n_layers", "width", "n_heads", "steps", "batch", "rate"
+    assert tuple(Recipe().facts()) == fields
+    assert HALF_RECIPE.facts() == RECIPE.facts() | {"precision": "bfloat16"}
+    assert Recipe(**RECIPE.facts()) == RECIPE
+    assert Recipe(**HALF_RECIPE.facts()) == HALF_RECIPE
+
+
 def test_recipes_that_cannot_be_built_are_refused():
+    with pytest.raises(ValueError, match="unknown precision 'float16'; there are: float32, bfloat16"):
+        Recipe(precision="float16")
     with pytest.raises(ValueError, match="unknown architecture 'rnn'; there are: gpt, lstm"):
         Recipe(architecture="rnn")
     with pytest.raises(ValueError, match="width must be a multiple of n_heads; got 10 and 4"):
@@ -246,6 +271,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     for mixture, recipe, seed in (
         (MIXTURE, RECIPE, SEED + 1),
         (MIXTURE, replace(RECIPE, rate=0.1), SEED),
+        (MIXTURE, HALF_RECIPE, SEED),
         (replace(MIXTURE, noise=0.2), RECIPE, SEED),
     ):
         with pytest.raises(ValueError, match="belongs to another training"):
