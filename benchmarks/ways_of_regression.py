@@ -49,7 +49,6 @@ class Way:
     even: bool = False  # every query's error weighs the same
     cool_down: float = 0.4  # part of the budget
     compiled: bool = False  # by torch.compile
-    bfloat16: bool = False  # products of the forward and the backward; weights and the update stay in float32
 
 
 def ways(ours: Recipe) -> dict[str, Way]:
@@ -79,8 +78,8 @@ def ways(ours: Recipe) -> dict[str, Way]:
         "long cool-down": Way("the rate falls over 0.8 of the budget", ours, cool_down=0.8),
         "muon, long cool-down": Way("Muon, the rate falls over 0.8 of the budget", ours, muon=True, cool_down=0.8),
         "compiled": Way("by torch.compile", ours, compiled=True),
-        "bfloat16": Way("products in bfloat16", ours, bfloat16=True),
-        "muon, bfloat16": Way("Muon, products in bfloat16", ours, muon=True, bfloat16=True),
+        "bfloat16": Way("products in bfloat16", replace(ours, precision="bfloat16")),
+        "muon, bfloat16": Way("Muon, products in bfloat16", replace(ours, precision="bfloat16"), muon=True),
     }
 
 
@@ -136,7 +135,7 @@ def operations(way: Way, dim: int, batch: int, n_demos: int) -> int:
 def take_step(way: Way, model, optimizers: list[torch.optim.Optimizer], sequences: Sequences, rate: float) -> None:
     x, y, _ = sequences
     weights = torch.ones(y.shape[1]) if way.even else position_weights(y.shape[1])
-    with torch.autocast("cpu", torch.bfloat16, enabled=way.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=way.recipe.precision == "bfloat16"):
         predicted = predict(model, way.recipe.layout, x, y)  # [B, n]
     loss = ((predicted.float() - y).square().mean(0) * weights).mean()
     for optimizer in optimizers:
