@@ -85,7 +85,7 @@ def test_a_benchmark_prints_and_keeps_its_rows(name, benchmark, monkeypatch, tmp
     module = benchmark(name)
     # A process takes seconds to start; the last test starts one.
     monkeypatch.setattr(module, "peak_of_a_process", lambda form, tokens: 2.0 * len(form), raising=False)
-    in_a_process = lambda *_: {"seconds": 1.0, "peak": 2.0}  # noqa: E731
+    in_a_process = lambda *_: {"seconds": 1.0, "peak": 2.0, "disk": 3.0}  # noqa: E731
     monkeypatch.setattr(module, "measured_in_a_process", in_a_process, raising=False)
     module.main()
     table = pd.read_csv(tmp_path / f"{name}.csv")
