@@ -22,7 +22,7 @@ def overview(table: pd.DataFrame, places: Sequence[str], description: str) -> al
     empty one leaves a gap.
     """
     lines = alt.Axis(labelExpr="split(datum.label, '|')", labelOffset=-7, labelLimit=200, ticks=False, domain=False)
-    across = alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False)
+    across = alt.Axis(orient="top", labelAngle=0, labelFontSize=11, ticks=False, domain=False)
     base = alt.Chart().encode(
         x=alt.X("place:N", title=None, axis=across).scale(domain=list(places), paddingInner=0.06),
         y=alt.Y("question:N", title=None, axis=lines).scale(domain=QUESTIONS, paddingInner=0.06),
@@ -31,12 +31,12 @@ def overview(table: pd.DataFrame, places: Sequence[str], description: str) -> al
     shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
     cells = base.transform_filter(alt.FieldOneOfPredicate("outcome", shown)).mark_rect(cornerRadius=3)
     cells = cells.encode(
-        color=categories(table, "outcome", order=shown, colors=[OUTCOMES[outcome] for outcome in shown]),
+        color=categories(table, "outcome", order=shown, colors=[OUTCOMES[outcome] for outcome in shown], columns=2),
         opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 0.45]), legend=None),
     )
     words = base.mark_text(fontSize=13).encode(text="text:N")
     layers = alt.layer(cells, words, data=table)
-    return layers.properties(width=58 * len(places), height=alt.Step(38), description=description)
+    return layers.properties(width=52 * len(places), height=alt.Step(38), description=description)
 
 
 def by_category(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
@@ -51,7 +51,7 @@ def by_category(table: pd.DataFrame, places: Sequence[str], description: str) ->
     tip = ["category", "model", "way", "tasks", *(alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high"))]
     dots = base.mark_point(size=55).encode(y=alt.Y("mean:Q", title="Accuracy", scale=SHARE), tooltip=tip)
     rule = base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").transform_filter("isValid(datum.low)")
-    layers = alt.layer(rule, dots.add_params(pick), data=table).properties(width=430, height=95)
+    layers = alt.layer(rule, dots.add_params(pick), data=table).properties(width=400, height=90)
     row = alt.Row("category:N", title=None, sort=list(CATEGORIES))
     return layers.facet(row=row, spacing=14).properties(description=description)
 
@@ -108,3 +108,14 @@ def operators(table: pd.DataFrame, places: Sequence[str], description: str) -> a
     return layers.facet(alt.Facet("place:N", sort=list(places), title=None), columns=2).properties(
         description=description
     )
+
+
+def fits(table: pd.DataFrame, places: Sequence[str], description: str) -> alt.TopLevelMixin:
+    """R² with its interval, by place; the table is that of `fits`."""
+    base = alt.Chart().encode(y=alt.Y("place:N", title=None).scale(domain=list(places)))
+    title = "R² of a line through TD and accuracy"
+    dots = base.mark_point(size=70).encode(
+        x=alt.X("r2:Q", title=title, scale=SHARE), tooltip=["place", alt.Tooltip("r2:Q", format=".2f")]
+    )
+    rule = base.mark_rule(color=PALETTE[0]).encode(x="low:Q", x2="high:Q").transform_filter("isValid(datum.low)")
+    return alt.layer(rule, dots, data=table).properties(width=400, height=alt.Step(20), description=description)

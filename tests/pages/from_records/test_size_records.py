@@ -188,6 +188,18 @@ def test_decodability_stands_beside_permuted_answers_and_the_surface():
     assert sizes.decodability(Bitwise(named, named), Bitwise(named), 0)["states"].max() == 0
 
 
+def test_decodability_and_accuracy_on_one_line():
+    counts = np.array([[2, 4, 6, 8, 10, 12], [4, 6, 8, 10, 12, 14]])  # right and named, by operator
+    runs = [Bitwise(many, many) for many in (np.arange(20) < np.append(row, 0)[:, None] for row in counts)]
+    table = sizes.fits({LARGE: runs}, {LARGE: 1}).set_index("place")
+    assert table.r2["1.5B"] == pytest.approx(1)
+    assert table.low["1.5B"] <= table.high["1.5B"]
+    none = sizes.fits({LARGE: runs}, {LARGE: 0}).set_index("place")
+    assert np.isnan(none.r2["1.5B"])  # no state is told there
+    assert none.r2["Llama-3.1-70B"] == 0.324
+    assert len(none) == 1 + 6
+
+
 def test_the_overview_says_what_cannot_be_asked():
     cells = [
         sizes.done(LARGE, sizes.ONE_WAY_DONE, 24, 25),
@@ -195,12 +207,12 @@ def test_the_overview_says_what_cannot_be_asked():
         sizes.judged(LARGE, sizes.SHARE, Estimate(0.3, 0.2, 0.4), above(0.5), ""),
         sizes.judged(SMALL, sizes.GAIN, Estimate(0.5, 0.4, 0.6), above(), "below the gate"),
     ]
-    assert [cell["text"] for cell in cells] == ["24/25", "0.50", "0.30", "–"]
+    assert [cell["text"] for cell in cells] == ["24", ".50", ".30", "–"]
     assert [cell["outcome"] for cell in cells] == [sizes.DONE, "holds", "against", sizes.NOT_ASKED]
     theirs = pd.DataFrame(sizes.published_cells()).set_index("question").text
-    assert theirs[sizes.EXCESS] == "0.20"
+    assert theirs[sizes.EXCESS] == ".20"
     assert sizes.SHARE not in theirs  # they count first words
-    assert theirs[sizes.BITWISE_DONE] == f"{np.mean([0.28, 0.26, 0.49, 0.13, 0.39, 0.02]):.2f}"
+    assert theirs[sizes.BITWISE_DONE] == ".26"
     chart = figures.overview(pd.DataFrame(cells + sizes.published_cells()), ["135M", "1.5B", sizes.PUBLISHED], "Cells.")
     assert marks(chart, "rect mark") == len(cells) + len(theirs) - 1  # what cannot be asked has no color
 

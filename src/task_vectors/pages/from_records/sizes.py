@@ -8,13 +8,14 @@ import pandas as pd
 
 from task_vectors.measures.prompt_surface import surface_features, surface_votes
 from task_vectors.measures.statistics import Estimate, mean_over_groups, mean_over_units
+from task_vectors.measures.td_and_accuracy import relation, resampled
 from task_vectors.pages.findings import Rule, verdict
 from task_vectors.pages.from_records.bijection_tables import published as published_bijections
 from task_vectors.pages.from_records.bijection_tables import published_excess
 from task_vectors.pages.from_records.bijections import GATE, TWO_WAYS, by_family, by_part, over_families, solved
 from task_vectors.pages.from_records.families import outcomes
 from task_vectors.pages.from_records.first_look import layers
-from task_vectors.pages.from_records.td_of_families import published_by_task
+from task_vectors.pages.from_records.td_of_families import at_layer, published_by_task, published_r2, with_intervals
 from task_vectors.pages.names import readable
 from task_vectors.paths import project_root
 from task_vectors.prompts.families import family_prompts
@@ -45,17 +46,13 @@ COMPARED = {
     "depth": "depth of the layer",
 }
 BOTH_WAYS = "both ways"
-PUBLISHED = "7B–13B"  # the sizes of the models whose published values stand in the overview
+PUBLISHED = "7B+"  # the sizes of the models whose published values stand in the overview
 PUBLISHED_BITWISE = "Llama-3.1-8B (published)"
 # What the overview asks, and what its cells say: how many tasks ICL does, or what was found where they are enough.
 ONE_WAY_DONE, GAIN = "One-way tasks|that ICL does", "a vector raises|accuracy by"
 SHARE, SHARE_WORD = "it carries, of|ICL's accuracy", "the same,|by first words"
-BOTH_DONE, EXCESS = "Bijections that ICL|does both ways", "the vector loses|more than ICL by"
-BITWISE_DONE, MAPPING, SURFACE = (
-    "Bitwise operators|that ICL does",
-    "TD is above that of|permuted answers by",
-    "TD is above the|surface by",
-)
+BOTH_DONE, EXCESS = "Bijections done|both ways", "vector loses more|than ICL, by"
+BITWISE_DONE, MAPPING, SURFACE = "Bitwise operators|done", "TD above that of|permuted, by", "TD above the|surface, by"
 QUESTIONS = (ONE_WAY_DONE, GAIN, SHARE, SHARE_WORD, " ", BOTH_DONE, EXCESS, "  ", BITWISE_DONE, MAPPING, SURFACE)
 DONE, NOT_ASKED, PRINTED = "done by ICL", "not to be asked", "published"
 
@@ -181,16 +178,21 @@ def every_task(table: pd.DataFrame) -> pd.DataFrame:
     return wide[order].rename_axis(index=["category", "task"], columns=["", ""])
 
 
+def short(value: float) -> str:
+    """Two digits in as little room as there is on a phone."""
+    return f"{value:.2f}".replace("0.", ".", 1)
+
+
 def done(model: str, question: str, count: int, of: int) -> dict[str, object]:
     """A cell of the overview: how many of the tasks of a question ICL does."""
-    row = {"place": size(model), "question": question, "text": f"{count}/{of}", "outcome": DONE}
+    row = {"place": size(model), "question": question, "text": str(count), "outcome": DONE}
     return row | {"share": count / of, "about": f"{count} of {of} tasks"}
 
 
 def judged(model: str, question: str, found: Estimate, rule: Rule, undecided: str) -> dict[str, object]:
     """A cell of the overview: what came out, by the book's rule; undecided: why it cannot be asked, or ""."""
     word, reason = verdict(found, rule, undecided=undecided)
-    row = {"place": size(model), "question": question, "text": f"{found.mean:.2f}", "outcome": word, "share": 1.0}
+    row = {"place": size(model), "question": question, "text": short(found.mean), "outcome": word, "share": 1.0}
     return row | ({"text": "–", "outcome": NOT_ASKED, "about": reason} if undecided else {"about": f"{found}: {word}"})
 
 
@@ -208,7 +210,7 @@ def published_cells() -> list[dict[str, object]]:
     }
     row = {"place": PUBLISHED, "outcome": PRINTED, "share": 1.0}
     return [
-        row | {"question": question, "text": f"{value:.2f}", "about": about}
+        row | {"question": question, "text": short(value), "about": about}
         for question, (value, about) in values.items()
     ]
 
@@ -273,3 +275,18 @@ def decodability(plain: Record, permuted: Record, layer: int) -> dict[str, np.nd
     states, mixed = (outcomes(record).named[:-1, :, layer].astype(float) for record in (plain, permuted))
     told = [(vote == prompts.labels).double().numpy().reshape(-1, facts["n_prompts"])[:-1] for vote in votes.values()]
     return {"states": states, "permuted": mixed, "surface": max(told, key=np.mean)}
+
+
+def fits(runs: Mapping[str, Sequence[Record]], layers: Mapping[str, int]) -> pd.DataFrame:
+    """R² of a line through TD and accuracy over operators and numbers of demonstrations, by place; and as published.
+
+    runs: a record for each number of demonstrations, by model. low, high: over other operators and prompts.
+    """
+    rows = []
+    for model, records in runs.items():
+        named, right = at_layer(records, layers[model])
+        found = relation(named.mean(-1), right.mean(-1))
+        estimate = with_intervals(found, resampled(named, right, "both"))["R²"]
+        rows.append({"place": size(model), "r2": estimate.mean, "low": estimate.low, "high": estimate.high})
+    theirs = published_r2().query("family == 'bitwise arithmetic'").rename(columns={"model": "place"})
+    return pd.concat([pd.DataFrame(rows), theirs[["place", "r2"]]], ignore_index=True)
