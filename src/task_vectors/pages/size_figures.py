@@ -63,7 +63,7 @@ def depths(table: pd.DataFrame, description: str) -> alt.TopLevelMixin:
         y=alt.Y("place:N", sort=None, title=None),
     )
     number = alt.Tooltip("depth:Q", format=".2f")
-    every = base.transform_filter("isValid(datum.tasks)").mark_point(filled=True, opacity=0.4)
+    every = base.transform_filter("isValid(datum.tasks)").mark_point(filled=True, opacity=0.55)
     every = every.encode(
         size=alt.Size("tasks:Q", scale=alt.Scale(range=[20, 220]), legend=None), tooltip=["tasks", number]
     )
