@@ -10,8 +10,10 @@ from task_vectors.pages.from_records.benchmarks import (
     check_ratios,
     gpu_numbers,
     in_words,
+    latest_of_each,
     latest_run,
     measured,
+    of_models,
     ratios,
     table,
     times,
@@ -45,6 +47,41 @@ def run(tmp_path):
 def test_only_the_latest_run_counts(run):
     assert run["median"].tolist() == [10, 5, 2, 4]
     assert run["where"].tolist() == ["n = 10, 1 thread"] * 3 + ["n = 10, 2 threads"]
+
+
+def test_of_runs_of_one_case_each_the_last_of_every_case_counts(tmp_path):
+    twice = [line("disk", 1.0, date="a"), line("disk", 2.0, date="b")]
+    pd.DataFrame([*twice, line("disk", 3.0, date="c", case="x")]).to_csv(tmp_path / "runs.csv", index=False)
+    assert latest_of_each(tmp_path / "runs.csv")["median"].tolist() == [2, 3]
+
+
+def test_the_table_of_models_has_a_row_for_each_from_small_to_large_and_no_number_that_was_not_measured():
+    rows = [
+        line("disk", 7.14, case="large, float32"),
+        line("chapter 11: peak memory", 4.26, case="large, bfloat16"),
+        line("answers that differ", 2 / 256, case="large, ICL of 256 prompts"),
+        line("disk", 0.55, case="small, float32"),
+    ]
+    found = of_models(pd.DataFrame(rows))
+    assert found.index.tolist() == ["small", "large"]
+    assert found.loc["large"].tolist() == ["7.1", "–", "–", "4.3", "–", "0.8%"]
+    assert set(found.loc["small", found.columns[1:]]) == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("told", "what", "precision"),
+    [
+        ("peak memory of converting", "convert: peak memory", "float32"),
+        ("peak memory of a run", "chapter 11: peak memory", "bfloat16"),
+    ],
+)
+def test_the_page_of_models_tells_the_peaks_that_were_measured(told, what, precision):
+    page = (project_root() / "book" / "models_and_data.md").read_text(encoding="utf-8")
+    lines = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in page.splitlines() if row.startswith("| ")]
+    cells = {first: rest for first, *rest in lines}
+    rows = latest_of_each(RESULTS / "models_of_pip.csv").query("name == @what").set_index("case")["median"]
+    peaks = [rows.get(f"{model}, {precision}") for model in cells[""]]
+    assert cells[told] == ["–" if peak is None else f"{peak:.1f} GB" for peak in peaks]
 
 
 def test_an_estimate_is_the_median_with_its_interval_on_the_most_threads(run):

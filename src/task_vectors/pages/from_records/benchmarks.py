@@ -18,6 +18,12 @@ def latest_run(path: Path) -> pd.DataFrame:
     return run.assign(where=run["case"] + ", " + threads)
 
 
+def latest_of_each(path: Path) -> pd.DataFrame:
+    """Of each case and name the last measurement in the file, whose runs may each be of one case; as in latest_run."""
+    rows = pd.read_csv(path).drop_duplicates(["case", "name", "threads"], keep="last")
+    return rows.assign(where=rows["case"])
+
+
 def measured(run: pd.DataFrame, name: str, case: str) -> Estimate:
     """The median over rounds with its interval, on as many threads as there were; KeyError if there is none.
 
@@ -42,6 +48,31 @@ def table(run: pd.DataFrame, units: Sequence[str]) -> pd.DataFrame:
     shown = rows.assign(text=rows.apply(in_words, axis=1), what=rows.name + " (" + rows.unit + ")")
     wide = shown.pivot(index="what", columns="where", values="text").fillna("")
     return wide.rename_axis(None).rename_axis(None, axis=1).loc[shown.what.unique(), shown["where"].unique()]
+
+
+OF_MODELS = {  # a column of the table of models: in which precision or on which prompts, what, and how it is written
+    "on disk (GB)": ("float32", "disk", ".1f"),
+    "converting: peak (GB)": ("float32", "convert: peak memory", ".1f"),
+    "… of the weights in float32": ("float32", "convert: peak memory / weights in float32", ".2f"),
+    "chapter 11 in bfloat16: peak (GB)": ("bfloat16", "chapter 11: peak memory", ".1f"),
+    "float32 / bfloat16 (time)": ("ICL of 256 prompts", "float32 / bfloat16", ".2f"),
+    "answers that differ": ("ICL of 256 prompts", "answers that differ", ".1%"),
+}
+
+
+def of_models(run: pd.DataFrame) -> pd.DataFrame:
+    """What each model takes: a row a model, a column each of OF_MODELS; – where it was not measured."""
+    parts = run["case"].str.partition(", ")
+    values = run.set_index([parts[0], parts[2], run.name])["median"]
+    models = sorted(set(parts[0]), key=lambda model: values.get((model, *OF_MODELS["on disk (GB)"][:2]), 0))
+    rows = {
+        model: {
+            label: format(values[model, how, what], form) if (model, how, what) in values.index else "–"
+            for label, (how, what, form) in OF_MODELS.items()
+        }
+        for model in models
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def ratios(run: pd.DataFrame, names: Sequence[str], description: str) -> alt.LayerChart:
