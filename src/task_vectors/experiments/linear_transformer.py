@@ -38,7 +38,7 @@ def run(
     within = train_restricted(restrict(chosen), Recipe(steps // 4, batch, penalty=0.0)).weights()
     restricted = {name: value.tolist() for name, value in zip(("risk", "error"), _test(within), strict=True)}
     return {
-        "risks": _risk_table(seeds, selection, risks, errors, check),
+        "risks": risk_table(seeds, selection, risks, errors, check),
         "history": history,
         "restricted": pd.DataFrame(restricted),
         "best": {name: tensor[0] for name, tensor in chosen.tensors().items()},
@@ -82,11 +82,11 @@ def _run_single(n_layers: int, n: int, seeds: list[int]) -> dict[str, object]:
     check = spectral_risk(scales, *sample_spectra(CHECK_PROMPTS, n, CHECK_SEED))
     parts = [sample.chunk(100) for sample in sample_spectra(TEST_PROMPTS, n, TEST_SEED)]
     batches = torch.stack([spectral_risk(scales, *part) for part in zip(*parts, strict=True)])  # [batches, S]
-    table = _risk_table(seeds, selection, batches.mean(0), batches.std(0) / 10, check)
+    table = risk_table(seeds, selection, batches.mean(0), batches.std(0) / 10, check)
     return {"risks": table, "best": {"scales": scales[int(selection.nan_to_num(torch.inf).argmin())]}}
 
 
-def _risk_table(seeds, selection, risks, errors, check) -> pd.DataFrame:
+def risk_table(seeds, selection, risks, errors, check) -> pd.DataFrame:
     columns = {"selection": selection, "risk": risks, "error": errors, "check": check}
     return pd.DataFrame({"seed": seeds} | {name: tensor.tolist() for name, tensor in columns.items()})
 

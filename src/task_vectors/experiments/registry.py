@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "emergence_map": "task_vectors.experiments.emergence_map:EMERGENCE_MAP",
     "emergence_places": "task_vectors.experiments.emergence_readings:EMERGENCE_PLACES",
     "emergence_prefixes": "task_vectors.experiments.emergence_readings:EMERGENCE_PREFIXES",
+    "end_token": "task_vectors.experiments.end_token:END_TOKEN",
     "first_look": "task_vectors.experiments.first_look:FIRST_LOOK",
     "injection_window": "task_vectors.experiments.injection_window:INJECTION_WINDOW",
     "intervention": "task_vectors.experiments.patched_means:INTERVENTION",

@@ -1,4 +1,4 @@
-"""In-context linear regression as tokens: the three layouts of Dong et al. 2026, section 3.
+"""In-context linear regression as tokens: the layouts of Dong et al. 2026, section 3 and Proposition 6.
 
 A prompt is drawn as its inputs alone, X [B, n + 1, d] with the query last: x_i ~ N(0, I_d). The answers y_i = W x_i
 follow from a task W [B, d, d] with rows from N(0, I_d).
@@ -38,6 +38,7 @@ LAYOUTS = {
     "single": Layout("single", 1, joined=True),
     "pairs": Layout("pairs", 2),
     "triplets": Layout("triplets", 3),
+    "ended": Layout("ended", 4),  # triplets with an end token, empty as the arrow is
 }
 
 

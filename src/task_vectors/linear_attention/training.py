@@ -46,7 +46,7 @@ def train(
     seed, risk. `stop` ends the run early, at the same schedule: the first steps alone, for a check.
     """
     start = initial_weights(get_layout(layout), n_layers, n, seeds, recipe.initial_std)
-    tensors, history = _minimize(
+    tensors, history = minimize(
         start.tensors(), lambda free: Weights(start.layout, **free), recipe, stop or recipe.steps, n_layers * 1000 + n
     )
     history["seed"] = [seeds[model] for model in history["seed"]]
@@ -55,15 +55,24 @@ def train(
 
 def train_restricted(start: Restricted, recipe: Recipe) -> Restricted:
     """Go on from `start` within the theorem's set."""
-    tensors, _ = _minimize(
+    tensors, _ = minimize(
         start.tensors, lambda free: replace(start, tensors=free).weights(), recipe, recipe.steps, start.n
     )
     return replace(start, tensors=tensors)
 
 
-def _minimize(
-    initial: dict[str, Tensor], weights_of: Callable[[dict[str, Tensor]], Weights], recipe: Recipe, stop: int, seed: int
+def minimize(
+    initial: dict[str, Tensor],
+    weights_of: Callable[[dict[str, Tensor]], Weights],
+    recipe: Recipe,
+    stop: int,
+    seed: int,
+    risk_of: Callable[..., Tensor] = risk,
 ) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """`stop` steps down from `initial` (by name, [S, ...]): weights have the risk `risk_of(weights, X, importance)`.
+
+    Returns the tensors, and the risks on their batches after each twentieth of recipe.steps (step, seed, risk).
+    """
     free = {name: tensor.clone().requires_grad_() for name, tensor in initial.items()}
     n, tensors = weights_of(free).n, list(free.values())
     rate = recipe.rate * (n + 5)
@@ -77,7 +86,7 @@ def _minimize(
         batch, risks = stretched_inputs(recipe.batch, n + 1, generator), []
         for start in range(0, len(tensors[0]), TOGETHER):
             part = {name: tensor[start : start + TOGETHER] for name, tensor in free.items()}
-            found = risk(weights_of(part), *batch)
+            found = risk_of(weights_of(part), *batch)
             penalty = _penalty(recipe, step) * _square_norms(list(part.values()))
             (found + found.detach() * penalty).sum().backward()
             risks += found.tolist()
@@ -89,9 +98,11 @@ def _minimize(
 
 
 @torch.no_grad()
-def evaluate(weights: Weights, n_prompts: int, seed: int) -> tuple[Tensor, Tensor]:
+def evaluate(
+    weights: Weights, n_prompts: int, seed: int, risk_of: Callable[..., Tensor] = risk
+) -> tuple[Tensor, Tensor]:
     """Risk on fresh prompts and its standard error over prompts: [S] and [S]."""
-    batches = torch.stack([risk(weights, *batch) for batch in evaluation_prompts(n_prompts, weights.n, seed)])
+    batches = torch.stack([risk_of(weights, *batch) for batch in evaluation_prompts(n_prompts, weights.n, seed)])
     return batches.mean(0), batches.std(0) / math.sqrt(len(batches))
 
 
