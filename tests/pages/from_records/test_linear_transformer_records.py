@@ -17,6 +17,7 @@ from task_vectors.pages.from_records.linear_transformer import (
     gram_contrast,
     largest_ratio,
     matrix_cells,
+    ratios_of_seconds,
     risk_table,
     share_table,
     ways_of_training,
@@ -84,6 +85,14 @@ def test_ratios_and_places_are_those_of_the_best_seeds(records):
     for end in ("single", LINES[0]):
         assert distance_from_middle(best.assign(pairs=best[end]).to_numpy()) == pytest.approx(0.5)
     assert distance_from_middle(best.assign(triplets=2 * best[LINES[0]]).to_numpy()) > 0.5
+
+
+def test_the_second_best_seeds_tell_what_one_seed_carries(records):
+    ratios = ratios_of_seconds(records, 2)
+    assert ratios[3] == pytest.approx(4 / 3.9)  # the stray seed of pairs, and what was chosen of triplets, are gone
+    assert ratios[5] == 1
+    alone = {key: ensemble(*key, [1.0]) for key in records}
+    assert ratios_of_seconds(alone, 2).isna().all()
 
 
 def test_what_rests_on_one_seed_is_seen_when_seeds_are_drawn(records):

@@ -59,6 +59,16 @@ def largest_ratio(risks: np.ndarray) -> np.ndarray:
     return np.exp(np.abs(np.log(pairs / triplets)).max(-1))
 
 
+def ratios_of_seconds(records: Records, n_layers: int) -> pd.Series:
+    """Risk of pairs over that of triplets, of the seeds that other prompts chose second, by n: nan with one seed."""
+    ratios = {}
+    for n in dict.fromkeys(n for _, _, n in records):
+        tables = [records[layout, n_layers, n].table("risks") for layout in ("pairs", "triplets")]
+        chosen = [table.nsmallest(2, "selection").risk.to_numpy()[1:] for table in tables]
+        ratios[n] = chosen[0][0] / chosen[1][0] if all(map(len, chosen)) else np.nan
+    return pd.Series(ratios).rename_axis("n")
+
+
 def distance_from_middle(risks: np.ndarray) -> np.ndarray:
     """How far from halfway between the two single layouts pairs or triplets lie at most: [..., n, LINES] to [...].
 
@@ -99,6 +109,7 @@ def share_table(records: Records) -> pd.DataFrame:
                 "inside the mask": found.mask_share,
                 "a random D explained": noise.share,
                 "a random D inside": noise.mask_share,
+                "a random D by sums": noise.formation_share,
                 "risk within the set / free": record.table("restricted").risk.iloc[0] / best_risk(record).risk,
             }
         )
