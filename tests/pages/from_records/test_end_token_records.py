@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from task_vectors.pages.from_records.end_token import best_of_seeds, extreme_ratio, seed_risks
+from task_vectors.pages.from_records.end_token import best_of_seeds, extreme_ratio, histories, seed_risks
 
 
 class Given:
@@ -11,7 +11,8 @@ class Given:
         self.risks = pd.DataFrame({"seed": range(len(risks)), "selection": selection or risks, "risk": risks})
 
     def table(self, name):
-        assert name == "risks"
+        if name == "history":  # each seed halves its risk
+            return pd.concat([self.risks.assign(step=step, risk=self.risks.risk / (1 + step)) for step in (0, 1)])
         return self.risks
 
 
@@ -41,3 +42,9 @@ def test_the_ratio_is_that_of_the_n_where_kinds_differ_most():
 def test_a_ratio_of_seeds_that_agree_has_no_width():
     risks = seed_risks({("a", 3): Given([2.0, 2.0]), ("b", 3): Given([1.0, 1.0])}, 2)
     assert extreme_ratio(risks, "a", "b")[:3] == (2, 2, 2)
+
+
+def test_a_history_is_that_of_the_median_seed_among_those_compared():
+    found = histories(RECORDS, 3, 2)
+    assert found.keys() == {"a", "b"}
+    assert found["a"].risk.tolist() == [3, 1.5]  # of 4 and 2; the third seed is not compared

@@ -21,6 +21,15 @@ def seed_risks(records: Records, n_seeds: int) -> pd.DataFrame:
     return pd.concat(tables)[["kind", "n", "seed", "selection", "risk"]].reset_index(drop=True)
 
 
+def histories(records: Records, n: int, n_seeds: int) -> dict[str, pd.DataFrame]:
+    """How the risk of the median seed falls in training, by kind: columns step, risk."""
+    found = {}
+    for kind in (kind for kind, size in records if size == n):
+        table = records[kind, n].table("history")
+        found[kind] = table[table.seed < n_seeds].groupby("step", as_index=False).risk.median()
+    return found
+
+
 def best_of_seeds(risks: pd.DataFrame) -> pd.DataFrame:
     """Risk of the seed that other prompts chose: [n, kinds]."""
     chosen = risks.loc[risks.groupby(["n", "kind"]).selection.idxmin()]
