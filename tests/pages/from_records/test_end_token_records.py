@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from task_vectors.pages.from_records.end_token import best_of_seeds, extreme_ratio, histories, seed_risks
+from task_vectors.pages.from_records.end_token import best_of_seeds, extreme_excess, histories, seed_risks
 
 
 class Given:
@@ -30,18 +30,18 @@ def test_only_as_many_seeds_as_all_have_are_compared():
     assert best.loc[5].tolist() == [1, 4]  # other prompts choose
 
 
-def test_the_ratio_is_that_of_the_n_where_kinds_differ_most():
+def test_the_excess_is_that_of_the_n_where_kinds_differ_most():
     risks = seed_risks(RECORDS, 2)
-    found = extreme_ratio(risks, "a", "b")
-    assert found.mean == pytest.approx(1 / 4)
+    found = extreme_excess(risks, "a", "b")
+    assert found.mean == pytest.approx(1 / 4 - 1)
     # Drawn anew, b at n = 5 may be the worse seed alone, and a at n = 3 as well, which is as far on the other side.
-    assert found.low == pytest.approx(1 / 8)
-    assert extreme_ratio(risks, "b", "a").mean == pytest.approx(4)
+    assert found.low == pytest.approx(1 / 8 - 1)
+    assert extreme_excess(risks, "b", "a").mean == pytest.approx(3)
 
 
-def test_a_ratio_of_seeds_that_agree_has_no_width():
+def test_an_excess_of_seeds_that_agree_has_no_width():
     risks = seed_risks({("a", 3): Given([2.0, 2.0]), ("b", 3): Given([1.0, 1.0])}, 2)
-    assert extreme_ratio(risks, "a", "b")[:3] == (2, 2, 2)
+    assert extreme_excess(risks, "a", "b")[:3] == (1, 1, 1)
 
 
 def test_a_history_is_that_of_the_median_seed_among_those_compared():

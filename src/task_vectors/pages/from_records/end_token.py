@@ -36,14 +36,14 @@ def best_of_seeds(risks: pd.DataFrame) -> pd.DataFrame:
     return chosen.pivot(index="n", columns="kind", values="risk")
 
 
-def extreme_ratio(risks: pd.DataFrame, over: str, under: str, draws: int = 2000, seed: int = 0) -> Estimate:
-    """Risk of one kind over that of another at the n where they differ most; its interval draws the seeds anew."""
+def extreme_excess(risks: pd.DataFrame, over: str, under: str, draws: int = 2000, seed: int = 0) -> Estimate:
+    """Risk of one kind over that of another, less 1, at the n where they differ most; the interval draws the seeds."""
     rng, drawn, best = np.random.default_rng(seed), [], best_of_seeds(risks)
     for _, rows in risks.groupby("n"):
         kinds = {kind: rows[rows.kind == kind] for kind in (over, under)}
         values = {kind: drawn_best(own.selection, own.risk, rng, draws) for kind, own in kinds.items()}
         drawn.append(values[over] / values[under])
-    return interval(_farthest((best[over] / best[under]).to_numpy()), _farthest(np.stack(drawn, -1)))
+    return interval(_farthest((best[over] / best[under]).to_numpy()) - 1, _farthest(np.stack(drawn, -1)) - 1)
 
 
 def _farthest(ratios: np.ndarray) -> np.ndarray:
