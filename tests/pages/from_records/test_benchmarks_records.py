@@ -61,6 +61,7 @@ def test_the_table_of_models_has_a_row_for_each_from_small_to_large_and_no_numbe
         line("chapter 11: peak memory", 4.26, case="large, bfloat16"),
         line("answers that differ", 2 / 256, case="large, ICL of 256 prompts"),
         line("disk", 0.55, case="small, float32"),
+        line("load", 4.0, "s", case="none of it, float32"),
     ]
     found = of_models(pd.DataFrame(rows))
     assert found.index.tolist() == ["small", "large"]

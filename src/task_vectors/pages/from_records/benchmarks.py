@@ -61,7 +61,7 @@ OF_MODELS = {  # a column of the table of models: in which precision or on which
 
 
 def of_models(run: pd.DataFrame) -> pd.DataFrame:
-    """What each model takes: a row a model, a column each of OF_MODELS; – where it was not measured."""
+    """What each model takes: a row a model, a column each of OF_MODELS; – where one was not measured."""
     parts = run["case"].str.partition(", ")
     values = run.set_index([parts[0], parts[2], run.name])["median"]
     models = sorted(set(parts[0]), key=lambda model: values.get((model, *OF_MODELS["on disk (GB)"][:2]), 0))
@@ -72,7 +72,8 @@ def of_models(run: pd.DataFrame) -> pd.DataFrame:
         }
         for model in models
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table[table.ne("–").any(axis=1)]
 
 
 def ratios(run: pd.DataFrame, names: Sequence[str], description: str) -> alt.LayerChart:
