@@ -1,7 +1,9 @@
 from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from task_vectors.experiments import emergence
 from task_vectors.experiments.emergence import EMERGENCE, trained
@@ -129,3 +131,30 @@ def test_an_interrupted_run_goes_on_from_its_snapshots(monkeypatch, tmp_path):
         record_of("sparse")
     assert (record_of("sparse").tensors("losses")["losses"] == expected).all()
     assert steps == [0, 1, 2, 2, 3, 4, 5]
+
+
+def test_a_run_that_is_interrupted_while_it_looks_goes_on_from_the_last_look(monkeypatch, tmp_path):
+    """Not one snapshot is looked at twice, and the record is as if there had been no interruption."""
+    expected = record_of("sparse", pictures=True)
+    monkeypatch.setenv("TASK_VECTORS_RECORDS", str(tmp_path / "other records"))
+    real, learners, looks = emergence.look, emergence.all_predictions, []
+
+    def interrupted(*args):
+        looks.append(args)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    asked = []
+    monkeypatch.setattr(emergence, "look", interrupted)
+    monkeypatch.setattr(emergence, "all_predictions", lambda *args: asked.append(args) or learners(*args))
+    with pytest.raises(KeyboardInterrupt):
+        record_of("sparse", pictures=True)
+    found = record_of("sparse", pictures=True)
+    assert (len(looks), len(asked)) == (5, 1)  # of four snapshots, the third one twice
+    for name in expected.provenance["columns"].keys() - {"check"}:  # which holds seconds
+        pd.testing.assert_frame_equal(found.table(name), expected.table(name))
+    for name in ("losses", "last", "states"):
+        mine, others = found.tensors(name), expected.tensors(name)
+        assert mine.keys() == others.keys()
+        assert all(torch.equal(mine[key], others[key]) for key in mine), name

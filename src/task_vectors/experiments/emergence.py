@@ -1,5 +1,6 @@
 """What is recorded of a training run: how errors, decodability and patches change from snapshot to snapshot."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from task_vectors.measures.decodability import task_decodability
+from task_vectors.records.files import once
 from task_vectors.records.store import Comparison, Experiment, Record
 from task_vectors.regression.beyond import beyond_weights, floors
 from task_vectors.regression.mixtures import FamilyMixture, Mixture, Sequences, SparseMixture
@@ -45,7 +47,7 @@ def run(
 ) -> dict[str, object]:
     """Train one seed and look at every snapshot. `task` are the fields of the mixture, `recipe` those of Recipe.
 
-    Where this was interrupted, it goes on from the last snapshot in `scratch`.
+    Where this was interrupted, it goes on from the last snapshot in `scratch`, or from the last one that was looked at.
 
     Tables, all by step: "errors" (class, demos, error), "decodability" (reading, metric, layer, class, td), "probes"
     (reading, probe, layer, accuracy), "early" (layer, class, td: of the mean reading after FEW demonstrations) and, of
@@ -61,10 +63,10 @@ def run(
     test, held_out = (
         balanced(problem, size, how.n_demos + 1, s) for size, s in ((PER_CLASS, TEST_SEED), (25, TUNE_SEED))
     )
-    learners = all_predictions(problem, test, held_out)
+    learners = once(scratch / "learners", lambda: {"of": all_predictions(problem, test, held_out)})["of"]
     known = known_bases(problem, how) if isinstance(problem, SparseMixture) else []
-    looks, states = {}, {}
-    for step in tqdm(snapshot_steps(scratch), desc="snapshots", mininterval=5):
+
+    def look_at(step: int) -> dict[str, object]:
         model = snapshot(scratch, how, problem.dim, step)
         predictions = predict(model, how.layout, test.x, test.y)  # [B, n]
         errors = by_class((predictions - test.y).square(), test.classes)
@@ -72,14 +74,22 @@ def run(
         tables["errors"] = long_table(errors, "class", "demos", "error")
         if known:
             tables["beyond"] = _beyond(model, how, known)
-        if step % (THOROUGH * every) == 0 or step == how.steps:
+        thorough = step % (THOROUGH * every) == 0 or step == how.steps
+        if thorough:
             tables["distances"] = _distances(predictions, learners)
             tables["patches"] = _patches(model, problem, how)
-            states[f"{step:07d}"] = _components(mean_states)
-        for name, table in tables.items():
+        for table in tables.values():
             table.insert(0, "step", step)
+        return tables | ({"states": {f"{step:07d}": _components(mean_states)}} if thorough else {})
+
+    looks, states = {}, {}
+    for step in tqdm(snapshot_steps(scratch), desc="snapshots", mininterval=5):
+        found = once(scratch / "looks" / f"{step:07d}", partial(look_at, step))
+        states |= found.pop("states", {})
+        for name, table in found.items():
             looks.setdefault(name, []).append(table)
-    last = {name: parameter.to(torch.bfloat16) for name, parameter in model.named_parameters()}
+    trained_model = snapshot(scratch, how, problem.dim, how.steps)
+    last = {name: parameter.to(torch.bfloat16) for name, parameter in trained_model.named_parameters()}
     check = pd.DataFrame({"seconds": [seconds], "error": [_check_error(_model(last, how, problem), problem, how)]})
     results = {name: pd.concat(parts, ignore_index=True) for name, parts in looks.items()}
     results |= {"floors": _floors(known, how.width)} if known else {}

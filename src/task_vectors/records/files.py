@@ -2,12 +2,15 @@
 
 import csv
 import gzip
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from task_vectors.records.scratch import scratch_folder
+
+COLUMNS = "columns.json"  # of the tables that once() keeps
 
 
 def write_results(folder: Path, results: Mapping[str, object]) -> dict[str, dict[str, str]]:
@@ -44,6 +47,25 @@ def read_table(folder: Path, name: str, types: Mapping[str, str]) -> pd.DataFram
     }
     table = pd.read_csv(path, dtype=written, keep_default_na=False, na_values=missing, skip_blank_lines=False)
     return table.astype(dict(types))
+
+
+def once(folder: Path, compute: Callable[[], Mapping[str, object]]) -> dict[str, object]:
+    """The tables and dicts of tensors that compute() gives: computed, and kept in `folder`, where that is not there.
+
+    The folder is put in place whole, so that a computation in parts goes on after the last part that is kept.
+    """
+    from safetensors.torch import load_file
+
+    if not folder.is_dir():
+        with scratch_folder(folder.parent) as scratch:
+            new = scratch / folder.name
+            results = compute()
+            new.mkdir()
+            (new / COLUMNS).write_text(json.dumps(write_results(new, results)), encoding="utf-8")
+            new.rename(folder)
+    types = json.loads((folder / COLUMNS).read_text(encoding="utf-8"))
+    tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
+    return {name: read_table(folder, name, columns) for name, columns in types.items()} | tensors
 
 
 def _column_types(name: str, table: pd.DataFrame) -> dict[str, str]:
