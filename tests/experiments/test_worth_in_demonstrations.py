@@ -116,8 +116,9 @@ def test_the_vector_by_layer_agrees_with_the_one_at_the_chosen_layer(record):
     [drawn, _] = draw(get_task(TASK), 3, 8, 2, 0)
     said, _ = next_token(lm, DEFAULT_TEMPLATE, drawn, layer, SHOTS, SOURCES)
     at = candidates(SHOTS, SOURCES).index(("replaced", SOURCES[-1]))
-    expected = compare(said[1:, : len(SHOTS), 0], said[0, [at], 0])["to_vector"][0]
-    torch.testing.assert_close(two.tensors("layers")["to_vector"][0, layer], expected, rtol=1e-4, atol=1e-4)
+    expected = compare(said[1:, : len(SHOTS), 0], said[0, [at], 0])
+    for name, found in two.tensors("layers").items():
+        torch.testing.assert_close(found[0, layer], expected[name][0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_record_is_small_and_a_part_of_it_computed_again_agrees_and_another_is_found_out(record):

@@ -57,8 +57,8 @@ def run(
     Tables: "candidates" (kind, n); "queries" (group); "layer" (layer). Tensors, means over draws: "distances" with
     MEASURES, [Q, C, K] each, in nats: to_vector, KL(mean of prompts, candidate); from_vector, KL(candidate, mean of
     prompts); spread, [Q, C, K], mean KL(prompt, mean of prompts), the same for all candidates; agrees, do both have
-    the same likeliest token? "answers": log_prob and top, [Q, C], of the answer's first token. "layers": to_vector,
-    [Q, L, K], the first draw's vector from the most demonstrations, replaced after each layer.
+    the same likeliest token? "answers": log_prob and top, [Q, C], of the answer's first token. "layers": to_vector and
+    from_vector, [Q, L, K], of the first draw's vector from the last of `sources`, replaced after each layer.
     """
     lm, asked = checked_model(model, weights, dtype), get_task(task)
     settings = {"template": template, "queries_per_prefix": QUERIES_PER_PREFIX}
@@ -123,11 +123,11 @@ def one_set(
         distances.append({name: torch.stack([one[name] for one in each]).mean(0) for name in MEASURES})
         log_prob.append(mine[..., first].mean(0))
         top.append((mine.argmax(-1) == first).float().mean(0))
-        by_layer.append(compare(leave_out(mine[:, : len(shots)], 0), swept[i])["to_vector"])
+        by_layer.append(compare(leave_out(mine[:, : len(shots)], 0), swept[i]))
     return {
         "distances": {name: torch.stack([one[name] for one in distances]) for name in MEASURES},
         "answers": {"log_prob": torch.stack(log_prob), "top": torch.stack(top)},
-        "layers": {"to_vector": torch.stack(by_layer)},
+        "layers": {name: torch.stack([one[name] for one in by_layer]) for name in ("to_vector", "from_vector")},
     }
 
 

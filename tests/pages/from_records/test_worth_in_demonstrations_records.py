@@ -14,6 +14,7 @@ from task_vectors.pages.from_records.worth_in_demonstrations import (
     equally_likely,
     followed,
     growth,
+    miscalibration,
     nearest,
     over_tasks,
     worths,
@@ -71,8 +72,14 @@ def test_worths_by_each_measure(records):
     [likely] = table.query("task == 't0' and kind == 'replaced' and n == 10").likely
     assert likely == pytest.approx(3)  # halfway between -1 at two and -0.5 at four
     assert beside_likely(table, "replaced", 10).mean == pytest.approx(3 - 2.7)
-    [backward] = table.query("task == 't0' and kind == 'replaced' and n == 10").backward
-    assert backward == 0  # its candidates stand in the other order
+    backward = worths(records, "from_vector")  # where candidates stand in the other order
+    assert over_tasks(backward, "replaced", 10).mean == 0
+
+
+def test_miscalibration_is_that_of_true_prompts_inside_the_grid(records):
+    assert miscalibration(worths(records)) == pytest.approx(0)
+    moved = made("t", [0, 1.5, 3, 4, 0, 9, 9], [-1.0] * 7)
+    assert miscalibration(worths([moved])) == pytest.approx((0.5 + 1 + 0) / 3)
 
 
 def test_excess_is_over_a_true_prompt_of_the_nearest_number_and_there_is_none_at_zero(records):

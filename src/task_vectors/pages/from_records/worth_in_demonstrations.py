@@ -10,7 +10,6 @@ from task_vectors.pages.names import readable
 from task_vectors.records.store import Record
 
 GATE = 0.6  # share of first tokens that ICL must get right for a task to count
-DESIGN = {"n_queries": 8, "n_draws": 4, "n_selection": 12, "seed": 0}
 KINDS = {"shot": "demonstrations", "replaced": "vector, replaced", "added": "vector, added"}
 
 
@@ -48,26 +47,33 @@ def equally_likely(shots: Sequence[float], log_probs: Sequence[float], reached: 
     return float(np.interp(reached, np.maximum.accumulate(log_probs), shots))
 
 
-def worths(records: Sequence[Record]) -> pd.DataFrame:
+def worths(records: Sequence[Record], measure: str = "to_vector") -> pd.DataFrame:
     """A row for each record and candidate: model, task, kind, n, and in numbers of demonstrations
 
-    nearest (by KL from the mean of the prompts), backward (by KL from the candidate), likely (equal log-probability of
-    the answer); and excess, log2 of its distance over that of a true prompt, both at the grid's k nearest to it.
+    nearest (by this one of the experiment's MEASURES) and likely (equal log-probability of the answer); and excess,
+    log2 of its distance over that of a true prompt, both at the k of the grid that is nearest to it.
     """
     rows = []
     for record in records:
-        shots, parts = record.parameters["shots"], record.tensors("distances")
-        there, back = parts["to_vector"].mean(0).numpy(), parts["from_vector"].mean(0).numpy()  # [C, K]
+        shots, mean = record.parameters["shots"], record.tensors("distances")[measure].mean(0).numpy()  # [C, K]
         log_prob = record.tensors("answers")["log_prob"].mean(0).tolist()  # [C]
         name = {"model": record.parameters["model"], "task": record.parameters["task"]}
         for c, (kind, n) in enumerate(record.table("candidates").itertuples(index=False)):
-            at = int(there[c].argmin())
-            row = {"kind": kind, "n": n, "nearest": nearest(shots, there[c]), "backward": nearest(shots, back[c])}
+            at = int(mean[c].argmin())
+            row = {"kind": kind, "n": n, "nearest": nearest(shots, mean[c])}
             row |= {"likely": equally_likely(shots, log_prob[: len(shots)], log_prob[c])}
             # Zero-shot prompts are all the same: nothing can be as near to them.
-            excess = np.log2(there[c, at] / there[at, at]) if shots[at] else np.nan
+            excess = np.log2(mean[c, at] / mean[at, at]) if shots[at] else np.nan
             rows.append(name | row | {"excess": float(excess)})
     return pd.DataFrame(rows)
+
+
+def miscalibration(table: pd.DataFrame) -> float:
+    """By how many demonstrations a true prompt is misjudged, on average over tasks and over n but the first and last,
+    which cannot be misjudged both ways."""
+    true = table[table.kind == "shot"]
+    inner = true[(true.n > true.n.min()) & (true.n < true.n.max())]
+    return float((inner.nearest - inner.n).abs().mean())
 
 
 def over_tasks(table: pd.DataFrame, kind: str, n: int, column: str = "nearest") -> Estimate:
@@ -87,11 +93,11 @@ def beside_likely(table: pd.DataFrame, kind: str, n: int) -> Estimate:
     return mean_over_units(mine.likely - mine.nearest)
 
 
-def by_layer(records: Sequence[Record]) -> pd.DataFrame:
+def by_layer(records: Sequence[Record], measure: str = "to_vector") -> pd.DataFrame:
     """Nearest k of the vector from the most demonstrations after each layer: model, task, depth (0 to 1), nearest."""
     rows = []
     for record in records:
-        curves = record.tensors("layers")["to_vector"].mean(0).numpy()  # [L, K]
+        curves = record.tensors("layers")[measure].mean(0).numpy()  # [L, K]
         name = {"model": record.parameters["model"], "task": record.parameters["task"]}
         for layer, curve in enumerate(curves):
             found = nearest(record.parameters["shots"], curve)
