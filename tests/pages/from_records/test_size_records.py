@@ -6,6 +6,7 @@ import pytest
 import torch
 import vl_convert
 
+from task_vectors.measures.prompt_surface import surface_level
 from task_vectors.measures.statistics import Estimate, mean_over_units
 from task_vectors.pages import size_figures as figures
 from task_vectors.pages.findings import above
@@ -164,12 +165,14 @@ def test_an_operator_is_done_where_it_is_more_often_right_than_a_constant_answer
     told = np.array(bitwise_prompts().completions).reshape(7, 20)
     right = np.zeros((7, 20), bool)
     right[0] = True
-    right[1] = told[1] == pd.Series(told[1]).mode()[0]  # what the constant answer has
-    right[2] = right[1] | (np.arange(20) == np.flatnonzero(~right[1])[0])  # one more: no interval above 0
+    constant = [row == pd.Series(row).mode()[0] for row in told]
+    right[1] = constant[1]
+    right[2] = constant[2] | (np.arange(20) == np.flatnonzero(~constant[2])[0])  # one more: no interval above 0
     found = sizes.operators(Bitwise(right)).set_index("operator")
     assert found.index.tolist() == ["AND", "NAND", "OR", "NOR", "XOR", "XNOR"]
     assert found.beats.tolist() == [True, False, False, False, False, False]
     assert found.accuracy["NAND"] == found.constant["NAND"] > 0
+    assert found.accuracy["OR"] == pytest.approx(found.constant["OR"] + 0.05)
     points = sizes.operator_points(found.reset_index())
     constant = points[points.what == "constant answer"].set_index("operator").accuracy
     assert constant.to_dict() == found.constant.to_dict()
@@ -179,12 +182,12 @@ def test_an_operator_is_done_where_it_is_more_often_right_than_a_constant_answer
 
 
 def test_decodability_stands_beside_permuted_answers_and_the_surface():
-    named = np.arange(140).reshape(7, 20) % 4 > 0
+    named = np.arange(140).reshape(7, 20) % 11 > 3
     found = sizes.decodability(Bitwise(named, named), Bitwise(named, ~named), 1)
-    assert found["states"].mean() == pytest.approx(named[:6].mean())
+    assert found["states"].tolist() == named[:6].astype(float).tolist()
     assert found["permuted"].tolist() == (~named[:6]).astype(float).tolist()
     assert {values.shape for values in found.values()} == {(6, 20)}
-    assert found["surface"].mean() > 1 / 7  # counts of ones tell AND from OR
+    assert found["surface"].mean() == pytest.approx(surface_level("bitwise", bitwise_prompts()))
     assert sizes.decodability(Bitwise(named, named), Bitwise(named), 0)["states"].max() == 0
 
 
