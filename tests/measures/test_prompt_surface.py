@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from task_vectors.measures.prompt_surface import (
+    answer_ngrams,
     constant_accuracy,
     surface_features,
     surface_level,
@@ -13,6 +14,7 @@ from task_vectors.measures.prompt_surface import (
 )
 from task_vectors.prompts.families import family_prompts
 from task_vectors.tasks.families.bitwise import bitwise_arithmetic
+from task_vectors.tasks.families.pos import pos_tagging
 
 
 def test_the_most_frequent_answer_is_always_given():
@@ -32,3 +34,17 @@ def test_the_level_is_the_better_vote_without_null():
     votes = surface_votes(surface_features("bitwise", prompts), prompts.labels, prompts.groups)
     right = [(named == prompts.labels)[:120].float().mean().item() for named in votes.values()]  # Null is the last
     assert surface_level("bitwise", prompts) == pytest.approx(max(right))
+
+
+def test_letters_of_the_answers_name_a_part_of_speech_that_places_do_not():
+    prompts = family_prompts(pos_tagging(), 4, 20, 0)
+    votes = surface_votes(answer_ngrams(prompts), prompts.labels, prompts.groups)
+    right = (votes["classifier"] == prompts.labels)[:120].float().mean().item()
+    assert right > 0.7 > surface_level("pos", prompts) + 0.3
+
+
+def test_letters_of_the_answers_know_neither_inputs_nor_order():
+    plain, permuted = (family_prompts(bitwise_arithmetic(), 4, 5, 0, condition=c) for c in ("plain", "permuted"))
+    counts = answer_ngrams(plain)
+    assert counts.equal(answer_ngrams(permuted))
+    assert counts.sum(1).eq(4 * (6 + 5 + 4)).all()  # n-grams of " 00000 " and the like, four times

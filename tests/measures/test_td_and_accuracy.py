@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from task_vectors.measures.statistics import interval
-from task_vectors.measures.td_and_accuracy import relation, resampled, resampled_slopes, slope_of_gains
+from task_vectors.measures.td_and_accuracy import (
+    permutation_p,
+    relation,
+    resampled,
+    resampled_slopes,
+    slope_of_gains,
+)
 
 
 @given(seed=st.integers(0, 10_000), shots=st.integers(2, 5), tasks=st.integers(3, 8))
@@ -123,3 +129,20 @@ def test_resampled_slopes_draw_seeds_and_groups_jointly_for_all_bands():
     noisy = resampled_slopes(td, 2 * td + rng.normal(size=td.shape), draws=400)
     assert 1.5 < np.mean(noisy) < 2.5
     assert np.std(noisy) > 0.05
+
+
+def test_a_permutation_test_counts_the_orders_of_the_tasks():
+    td = np.array([[0.1, 0.2, 0.3]])
+    assert permutation_p(td, td) == pytest.approx(1 / 6)  # one order of six has the rank 1
+    assert permutation_p(td, -td) == 1
+    assert permutation_p(np.vstack([td] * 4), np.vstack([td] * 4)) == pytest.approx(1 / 6)  # no more units than tasks
+    assert np.isnan(permutation_p(td, np.full((1, 3), 0.5)))
+
+
+def test_a_permutation_test_of_many_tasks_draws_orders_and_is_level():
+    td = np.arange(24.0)[None]
+    assert permutation_p(td, td, draws=99) == pytest.approx(1 / 100)
+    rng = np.random.default_rng(0)
+    levels = [permutation_p(*rng.random((2, 2, 24)), draws=99) for _ in range(200)]
+    assert 0.4 < np.mean(levels) < 0.6
+    assert np.mean(np.array(levels) <= 0.1) < 0.2

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -20,6 +21,7 @@ from task_vectors.prompts.families import FamilyPrompts
 from task_vectors.tasks.families.family import words
 
 FOLDS = 5
+NGRAMS = (2, 4)  # characters
 
 
 def surface_features(family: str, prompts: FamilyPrompts) -> Tensor:
@@ -38,6 +40,16 @@ def surface_features(family: str, prompts: FamilyPrompts) -> Tensor:
         lengths = sorted(len(words(x)) for x, _ in demos)
         rows.append([*places, *lengths, len(words(query))])
     return torch.tensor(rows, dtype=torch.float32)  # [N, 2 n_demos + 1]
+
+
+def answer_ngrams(prompts: FamilyPrompts) -> Tensor:
+    """[N, n-grams] how often each of 2 to 4 characters in a row stands in the demonstrations' answers of a prompt.
+
+    A space begins and ends each word, so that suffixes are told from what stands within; no n-gram goes across words.
+    """
+    answers = [" ".join(y for _, y in demos) for demos in prompts.demos]
+    counts = CountVectorizer(analyzer="char_wb", lowercase=False, ngram_range=NGRAMS).fit_transform(answers)
+    return torch.from_numpy(counts.toarray()).float()
 
 
 def surface_votes(features: Tensor, labels: Tensor, groups: Tensor) -> dict[str, Tensor]:

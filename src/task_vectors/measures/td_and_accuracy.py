@@ -5,12 +5,15 @@ that over all points together they go along even where no task that is encoded b
 within a number of demonstrations, and within a task, says more.
 """
 
+from itertools import permutations
+from math import factorial
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 DRAWS = 2000
+PERMUTATIONS = 10_000
 UNITS = ("prompts", "tasks", "both")
 
 
@@ -61,6 +64,21 @@ def resampled(named: np.ndarray, right: np.ndarray, units: str, draws: int = DRA
         found.append([values[:, tasks][:, :, groups].mean(-1) for values in (named, right)])
     td, accuracy = np.stack(found, 1)  # [D, S, K] each
     return relation(td, accuracy)
+
+
+def permutation_p(td: np.ndarray, accuracy: np.ndarray, draws: int = PERMUTATIONS, seed: int = 0) -> float:
+    """How often tasks whose accuracies changed places have at least the mean rank of these, [S, K] each.
+
+    The K tasks are the units: one that changes places does so at all S numbers of demonstrations. All orders of the
+    tasks where they are no more than `draws` (then the level is exact), else as many random ones and the one found.
+    nan where no number of demonstrations has a rank correlation.
+    """
+    K, rng = td.shape[-1], np.random.default_rng(seed)
+    exact = factorial(K) <= draws
+    orders = list(permutations(range(K))) if exact else [range(K), *(rng.permutation(K) for _ in range(draws))]
+    others = np.stack([accuracy[:, list(order)] for order in orders])  # [D, S, K], the first as it is
+    ranks = relation(np.broadcast_to(td, others.shape), others).mean_rank
+    return float((ranks >= ranks[0] - 1e-9).mean()) if np.isfinite(ranks[0]) else np.nan
 
 
 def slope_of_gains(td: np.ndarray, accuracy: np.ndarray) -> float:

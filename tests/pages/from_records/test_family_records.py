@@ -14,6 +14,7 @@ from task_vectors.pages.from_records.families import TITLES, family_facts, outco
 from task_vectors.pages.from_records.td_of_families import (
     at_layer,
     by_task,
+    log_probs,
     published_by_task,
     published_r2,
     published_relation,
@@ -27,7 +28,8 @@ class Recorded:
 
     def table(self, name):
         right = [True, False, False, False, False, True]
-        return {"prompts": pd.DataFrame({"class": [0, 0, 1, 1, 2, 2], "group": [0, 1] * 3, "right": right})}[name]
+        table = {"class": [0, 0, 1, 1, 2, 2], "group": [0, 1] * 3, "right": right, "log_prob": range(-6, 0)}
+        return {"prompts": pd.DataFrame(table)}[name]
 
     def tensors(self, name):
         named = torch.tensor([[0, 2], [1, 2], [1, 2], [1, 2], [0, 2], [0, 2]], dtype=torch.int8)
@@ -40,6 +42,10 @@ def test_outcomes_are_by_task_and_group():
     assert named[:, :, 1].tolist() == [[False, False], [False, False], [True, True]]
     assert right.tolist() == [[True, False], [False, False], [False, True]]
     assert np.array_equal(outcomes(Recorded(), "cosine").named, named[:, :, ::-1])
+
+
+def test_log_probabilities_are_by_task_and_group_without_null():
+    assert log_probs([Recorded(), Recorded()]).tolist() == [[[-6, -5], [-4, -3]]] * 2
 
 
 def test_td_leaves_null_out():

@@ -21,6 +21,12 @@ def at_layer(records: Sequence[Record], layer: int) -> Outcomes:
     return Outcomes(np.stack([one.named[:-1, :, layer] for one in found]), np.stack([one.right[:-1] for one in found]))
 
 
+def log_probs(records: Sequence[Record]) -> np.ndarray:
+    """Log-probabilities of the right answers, [S, K - 1, B] for S records, as `at_layer`."""
+    shape = outcomes(records[0]).right.shape
+    return np.stack([record.table("prompts").log_prob.to_numpy().reshape(shape)[:-1] for record in records])
+
+
 def by_task(
     runs: Mapping[tuple[str, str, int], Record],
     layers: Mapping[tuple[str, str], int],
