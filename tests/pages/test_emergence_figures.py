@@ -122,3 +122,9 @@ def test_shares_and_errors_over_demonstrations():
     assert ">chance</text>" in drawn(figures.shares_by_demos(shares, 0.25))[1]
     errors = grid(learner=["the model, trained", "ridge"], demos=[1, 2]).assign(error=np.float64(0.5))
     assert ">the model, trained</text>" in drawn(figures.errors_by_demos(errors, "Errors."))[1]
+
+
+def test_what_lies_beyond_the_weights_is_shown_by_model_beside_its_floors():
+    table = pd.DataFrame({"seed": [0, 0, 1, 1], "layer": [1, 2, 1, 2], "r2": [0.1, 0.4, 0.0, 0.5]})
+    text = figures.beyond_by_layer(table, {"sizes": 0.39}).to_json()
+    assert all(name in text for name in ("seed 0", "seed 1", "sizes", "0.39"))

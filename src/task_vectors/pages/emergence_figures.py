@@ -167,7 +167,7 @@ def shares_by_demos(shares: pd.DataFrame, chance: float) -> alt.TopLevelMixin:
     )
 
 
-def beyond_by_layer(table: pd.DataFrame, levels: Mapping[str, float], demos: int) -> alt.TopLevelMixin:
+def beyond_by_layer(table: pd.DataFrame, levels: Mapping[str, float]) -> alt.TopLevelMixin:
     """R² of the posterior beyond ridge's weights by layer, a line a model (seed, layer, r2), beside the floors."""
     return curves(
         table.assign(model="seed " + table.seed.astype(str)),
@@ -176,7 +176,7 @@ def beyond_by_layer(table: pd.DataFrame, levels: Mapping[str, float], demos: int
         "model",
         points=True,
         x_title="After layer",
-        y_title=f"R² of the posterior after {demos}",
+        y_title="R² of the posterior",
         levels=levels,
         height=220,
         description=(
