@@ -30,7 +30,6 @@ EXPERIMENTS = {
     "token_dropout": "task_vectors.experiments.token_dropout:TOKEN_DROPOUT",
     "tuned_state": "task_vectors.experiments.tuned_state:TUNED_STATE",
     "untrained": "task_vectors.experiments.band_tuning:UNTRAINED",
-    "worth_in_demonstrations": "task_vectors.experiments.worth_in_demonstrations:WORTH_IN_DEMONSTRATIONS",
 }
 
 
