@@ -150,40 +150,24 @@ def states_on_a_map(film: pd.DataFrame) -> alt.TopLevelMixin:
 
 def shares_by_demos(shares: pd.DataFrame, chance: float) -> alt.TopLevelMixin:
     """How often the class is named, over demonstrations, a line for each "what" (what, demos, share)."""
-    return curves(
-        shares,
-        "demos",
-        "share",
-        "what",
-        colors=[*PALETTE, "#999999", "currentColor"],
-        x_title="Demonstrations",
-        y_title="Share of sequences named rightly",
-        y_scale=alt.Scale(domain=[0, 1]),
-        levels={"chance": chance},
-        description=(
-            "Share of sequences whose basis is named rightly, against the number of demonstrations: by the exact "
-            "posterior, and by TD of each trained model."
-        ),
+    look = {"colors": [*PALETTE, "#999999", "currentColor"], "y_scale": alt.Scale(domain=[0, 1])}
+    titles = {"x_title": "Demonstrations", "y_title": "Share of sequences named rightly"}
+    text = (
+        "Share of sequences whose basis is named rightly, against the number of demonstrations: by the exact "
+        "posterior, and by TD of each trained model."
     )
+    return curves(shares, "demos", "share", "what", levels={"chance": chance}, description=text, **look, **titles)
 
 
 def beyond_by_layer(table: pd.DataFrame, levels: Mapping[str, float]) -> alt.TopLevelMixin:
     """R² of the posterior beyond ridge's weights by layer, a line a model (seed, layer, r2), beside the floors."""
-    return curves(
-        table.assign(model="seed " + table.seed.astype(str)),
-        "layer",
-        "r2",
-        "model",
-        points=True,
-        x_title="After layer",
-        y_title="R² of the posterior",
-        levels=levels,
-        height=220,
-        description=(
-            "How well the exact posterior is predicted from the states of each model after ridge's weights are "
-            "regressed out, by layer, with the same of functions of those weights that know no bases dashed."
-        ),
+    table = table.assign(model="seed " + table.seed.astype(str))
+    look = {"x_title": "After layer", "y_title": "R² of the posterior", "points": True, "height": 220}
+    text = (
+        "How well the exact posterior is predicted from the states of each model after ridge's weights are "
+        "regressed out, by layer, with the same of functions of those weights that know no bases dashed."
     )
+    return curves(table, "layer", "r2", "model", levels=levels, description=text, **look)
 
 
 def swaps_by_step(swaps: pd.DataFrame) -> alt.TopLevelMixin:
