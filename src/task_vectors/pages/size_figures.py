@@ -51,7 +51,8 @@ def by_category(table: pd.DataFrame, places: Sequence[str], description: str) ->
     tip = ["category", "model", "way", "tasks", *(alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high"))]
     dots = base.mark_point(size=55).encode(y=alt.Y("mean:Q", title="Accuracy", scale=SHARE), tooltip=tip)
     rule = base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").transform_filter("isValid(datum.low)")
-    layers = alt.layer(rule, dots.add_params(pick), data=table).properties(width=400, height=90)
+    # The legend that answers to clicks is that of the first layer: Vega-Lite merges the others' into it.
+    layers = alt.layer(dots.add_params(pick), rule, data=table).properties(width=400, height=90)
     row = alt.Row("category:N", title=None, sort=list(CATEGORIES))
     return layers.facet(row=row, spacing=14).properties(description=description)
 
