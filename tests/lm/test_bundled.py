@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import gguf
 import pytest
 import torch
 from tiny_gguf import FILE, fake_packages, write_tiny_gguf
@@ -63,6 +64,20 @@ def test_a_bundled_model_is_converted_once(tiny_gguf, install, cache, monkeypatc
     again = load_model("fake")
     assert all(torch.equal(a, b) for a, b in zip(lm.model.parameters(), again.model.parameters(), strict=True))
     assert capsys.readouterr().out == ""
+
+
+def test_the_tokenizers_lists_are_given_back_before_the_weights_are_read(tiny_gguf, install, cache, monkeypatch):
+    install(tiny_gguf)
+    read, held = bundled.AutoModelForCausalLM.from_pretrained, set()
+
+    def spy(folder, *, gguf_file, **kwargs):
+        held.update(gguf.GGUFReader(str(folder / gguf_file)).fields)
+        return read(folder, gguf_file=gguf_file, **kwargs)
+
+    monkeypatch.setattr(bundled.AutoModelForCausalLM, "from_pretrained", spy)
+    bundled.converted("fake")
+    assert "tokenizer.ggml.tokens" in held
+    assert not held & {"tokenizer.ggml.merges", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])

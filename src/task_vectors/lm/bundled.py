@@ -14,7 +14,7 @@ import psutil
 import torch
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from task_vectors.records.scratch import alone, scratch_folder, sweep
 
@@ -180,13 +180,17 @@ def _convert(name: str, parts: list[Path], folder: Path) -> None:
         # transformers parses the file, with its 262 k tokens, anew for config, tokenizer and weights: once is enough.
         reader, gguf.GGUFReader = gguf.GGUFReader, functools.cache(gguf.GGUFReader)
         try:
-            model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=file, dtype=torch.float32)
+            config = AutoConfig.from_pretrained(scratch, gguf_file=file)
+            AutoTokenizer.from_pretrained(scratch, gguf_file=file).save_pretrained(done)
+            # What only the tokenizer needs is hundreds of thousands of objects; the weights ask for the tokens' number.
+            fields = gguf.GGUFReader(str(scratch / file)).fields
+            for names in ("merges", "scores", "token_type"):
+                fields.pop(f"tokenizer.ggml.{names}", None)
+            model = AutoModelForCausalLM.from_pretrained(scratch, config=config, gguf_file=file, dtype=torch.float32)
             # The weights are plain float32 by now; the quantizer's mark would forbid saving them.
             model.hf_quantizer = None
             del model.config.quantization_config
             model.save_pretrained(done)
-            del model  # before the tokenizer, whose names and merges take half a gigabyte
-            AutoTokenizer.from_pretrained(scratch, gguf_file=file).save_pretrained(done)
         finally:
             gguf.GGUFReader = reader
         _write_facts(done)
